@@ -1,0 +1,146 @@
+"""The numbers of Sterna in numpy: what every target must reproduce bit for bit.
+
+All arithmetic is IEEE float32, one rounding per operation, in the order written here. Arrays have shape `[..., K]`
+with the reduced axis last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+
+LANES = 16
+"""Partial sums of a reduction; sixteen float32 fill one 512-bit register."""
+
+ONE = np.float32(1.0)
+INT8_MAX = np.float32(127.0)
+
+EXP_CLAMP = (np.float32(-104.0), np.float32(89.0))
+LOG2_E = np.float32(1.44269504088896341)
+ROUND_MAGIC = np.float32(12582912.0)
+"""1.5 * 2**23: adding it leaves the addend, rounded half to even, in the low mantissa bits."""
+LN2_HIGH = np.float32(0.693359375)
+LN2_LOW = np.float32(-2.12194440e-4)
+EXP_COEFFICIENTS = tuple(
+    np.float32(c)
+    for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+)
+"""Cephes `expf`: exp(r) = 1 + r + r^2 P(r) on [-ln2 / 2, ln2 / 2], highest degree first."""
+
+
+def exp(x: F32) -> F32:
+    """exp(x), within 2 ulp; inf above 88.73, 0 below -103.98, NaN for NaN.
+
+    `passes/expand_math.py` writes the same operations in the same order as IR.
+    """
+    low, high = EXP_CLAMP
+    x = np.where(x > high, high, x)
+    x = np.where(x < low, low, x)
+    shifted = x * LOG2_E + ROUND_MAGIC
+    n = shifted.view(np.int32) - ROUND_MAGIC.view(np.int32)
+    n_float = shifted - ROUND_MAGIC
+    r = (x - n_float * LN2_HIGH) - n_float * LN2_LOW
+    p = np.full_like(r, EXP_COEFFICIENTS[0])
+    for c in EXP_COEFFICIENTS[1:]:
+        p = p * r + c
+    y = (p * (r * r) + r) + ONE
+    # Two factors, because 2**n alone leaves the range of float32 at both ends.
+    half = n >> np.int32(1)
+    return (y * _power_of_two(half)) * _power_of_two(n - half)
+
+
+def _power_of_two(n: npt.NDArray[np.int32]) -> F32:
+    return ((n + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+def lane_sum(x: F32, lanes: int = LANES) -> F32:
+    """Sum over the last axis in the stated order: `lanes` strided partial sums, then a halving tree.
+
+    Partial sum j starts at +0 and adds x[j], x[j + lanes], ... in order; elements past the end count as +0.
+    """
+    padding = -x.shape[-1] % lanes
+    x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padding)])
+    partial = np.zeros((*x.shape[:-1], lanes), np.float32)
+    for start in range(0, x.shape[-1], lanes):
+        partial = partial + x[..., start : start + lanes]
+    while lanes > 1:
+        lanes //= 2
+        partial = partial[..., :lanes] + partial[..., lanes : 2 * lanes]
+    return partial[..., 0]
+
+
+def reciprocal_rms(mean_square: F32, eps: float) -> F32:
+    return ONE / np.sqrt(mean_square + np.float32(eps))
+
+
+def rms_norm(x: F32, weight: F32, eps: float, lanes: int = LANES) -> F32:
+    """(x * (1 / sqrt(sum(x^2) / K + eps))) * weight, over the last axis."""
+    r = reciprocal_rms(lane_sum(x * x, lanes) / np.float32(x.shape[-1]), eps)
+    return (x * r[..., None]) * weight
+
+
+def absmax(x: F32) -> F32:
+    """max |x| over the last axis; NaN if the row has one; 0 for an empty row."""
+    return np.max(np.abs(x), axis=-1, initial=np.float32(0.0))
+
+
+def round_to_int8(v: F32) -> npt.NDArray[np.int8]:
+    """Round half to even, clamp to [-128, 127]; NaN becomes 0 (the row's step carries the NaN on)."""
+    q = np.clip(np.rint(v), np.float32(-128.0), np.float32(127.0))
+    return np.where(np.isnan(q), np.float32(0.0), q).astype(np.int8)
+
+
+def quantize(x: F32, eps: float) -> tuple[npt.NDArray[np.int8], F32]:
+    """Per-row absmax quantization: d = max(absmax(x), eps), q = round(x * (127 / d)), step = d / 127."""
+    d = np.maximum(absmax(x), np.float32(eps))
+    return round_to_int8(x * (INT8_MAX / d)[..., None]), d / INT8_MAX
+
+
+def norm_quantize(
+    x: F32, outer: F32 | None, gains: list[F32], *, outer_eps: float, eps: float, quantize_eps: float, lanes: int = LANES
+) -> list[tuple[npt.NDArray[np.int8], F32]]:
+    """Norm (of a norm) and quantization for several gains from one read of x. See `ternary.norm_quantize`."""
+    k = np.float32(x.shape[-1])
+    if outer is None:
+        r = reciprocal_rms(lane_sum(x * x, lanes) / k, eps)
+    else:
+        r_outer = reciprocal_rms(lane_sum(x * x, lanes) / k, outer_eps)
+        scaled = x * outer
+        r = r_outer * reciprocal_rms((r_outer * r_outer) * (lane_sum(scaled * scaled, lanes) / k), eps)
+    results: list[tuple[npt.NDArray[np.int8], F32]] = []
+    for gain in gains:
+        y = x * gain
+        d = np.maximum(absmax(y) * r, np.float32(quantize_eps))
+        c = r * (INT8_MAX / d)
+        results.append((round_to_int8(y * c[..., None]), d / INT8_MAX))
+    return results
+
+
+def accumulate(q: npt.NDArray[np.int8], trits: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """sum_k q[..., k] * trits[m, k] as int32. A float64 product is exact here: |sum| <= 128 K < 2**53."""
+    return (q.astype(np.float64) @ trits.T.astype(np.float64)).astype(np.int32)
+
+
+def absmean(w: F32, eps: float) -> tuple[npt.NDArray[np.int8], F32]:
+    """Per-tensor weight quantization: d = max(mean |w|, eps), t = clamp(round(w / d), -1, 1); returns (t, d).
+
+    The mean is taken in float64 and rounded once; 1 / d is the multiplier, as in BitNet b1.58 (arXiv 2402.17764).
+    """
+    mean = np.float32(np.sum(np.abs(w), dtype=np.float64) / w.size)
+    d = np.maximum(mean, np.float32(eps))
+    t = np.clip(np.rint(w * (ONE / d)), np.float32(-1.0), ONE)
+    return np.where(np.isnan(t), np.float32(0.0), t).astype(np.int8), d
+
+
+def scan(f: F32, i: F32, state: F32) -> tuple[F32, F32]:
+    """The gated recurrence over axis -2 (time): s = f[t] * s + i[t]; returns every s, and the last."""
+    steps = np.empty(i.shape, np.float32)
+    for t in range(i.shape[-2]):
+        state = f[..., t, :] * state + i[..., t, :]
+        steps[..., t, :] = state
+    return steps, state
