@@ -1,0 +1,114 @@
+"""`sterna-opt`: runs passes on IR text. xDSL's opt tool with our dialects, our passes, and weights.
+
+sterna-opt model.mlir -p 'raise,fold-weights,plan-memory{max-rows=8}' --weights random
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import IO, ClassVar
+
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.utils.arg_spec import parse_pipeline
+from xdsl.xdsl_opt_main import xDSLOptMain
+
+from sterna import passes
+from sterna.diagnostics import INPUT_ERRORS, one_line
+from sterna.dialects.errors import CompileError
+from sterna.dialects.ternary import Ternary, WeightOp
+from sterna.dialects.weights import RandomStore, SternaContext, WeightStore
+from sterna.plugins import find_target, target_names
+
+
+def random_store(module: ModuleOp, seed: int = 0) -> RandomStore:
+    """Random numbers of the right shapes for every weight of the module that is not derived from others."""
+    stored = (op for op in module.walk() if isinstance(op, WeightOp) and op.body is None)
+    return RandomStore({op.sym_name.data: op.type.get_shape() for op in stored}, seed)
+
+
+def open_weights(source: str, module: ModuleOp) -> WeightStore:
+    """The store that `--weights` names: `random`, `random:SEED`, a safetensors file or a checkpoint directory."""
+    kind, _, seed = source.partition(":")
+    if kind == "random":
+        if seed and not seed.isdecimal():
+            raise CompileError(
+                f"--weights {source}: expected random:SEED with an integer seed, found '{seed}'"
+            )
+        return random_store(module, int(seed or 0))
+    from sterna.frontends.huggingface import open_weight_store
+
+    return open_weight_store(Path(source))
+
+
+class SternaOptMain(xDSLOptMain):
+    version_format: ClassVar[str] = "sterna-opt on xDSL {xdsl_version}"
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        super().__init__("Runs passes on IR text.", args)
+
+    def register_all_dialects(self) -> None:
+        self.ctx: SternaContext = SternaContext()
+        super().register_all_dialects()
+        self.ctx.register_dialect("ternary", lambda: Ternary)
+
+    def register_all_passes(self) -> None:
+        super().register_all_passes()
+        ours: dict[str, type[ModulePass]] = dict(getattr(passes, "PASSES", {}))
+        for name in target_names():
+            ours |= find_target(name).passes()
+        for name, pass_type in ours.items():
+            self.register_pass(name, _constant(pass_type))
+
+    def register_all_arguments(self, arg_parser: argparse.ArgumentParser) -> None:
+        super().register_all_arguments(arg_parser)
+        arg_parser.prog = "sterna-opt"
+        arg_parser.add_argument(
+            "--weights",
+            metavar="PATH|random[:SEED]",
+            help="where passes read weights: a safetensors file, a checkpoint directory, or random numbers",
+        )
+
+    def setup_pipeline(self) -> None:
+        for spec in parse_pipeline(self.args.passes):
+            if spec.name not in self.available_passes:
+                close = get_close_matches(spec.name, self.available_passes, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise CompileError(f"unknown pass '{spec.name}'{hint}")
+        super().setup_pipeline()
+
+    def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
+        # Text is MLIR whatever the file is called, unless --frontend says otherwise.
+        self.args.frontend = self.args.frontend or "mlir"
+        return super().prepare_input()
+
+    def parse_chunk(self, chunk: IO[bytes], file_extension: str, start_offset: int = 0) -> ModuleOp | None:
+        module = super().parse_chunk(chunk, file_extension, start_offset)
+        if module is not None and self.args.weights is not None:
+            self.ctx.weights = open_weights(self.args.weights, module)
+        return module
+
+
+def _constant(pass_type: type[ModulePass]) -> Callable[[], type[ModulePass]]:
+    return lambda: pass_type
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 1 with one line on stderr; argparse exits with 2 for a wrong option."""
+    try:
+        SternaOptMain(args).run()
+    except INPUT_ERRORS as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 1
+    except UnicodeDecodeError as error:
+        print(f"error: the input is not UTF-8 text: {error.reason}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
