@@ -1,7 +1,7 @@
-"""Runs a compiled `forward` on an emulated CPU, so that AVX-512 machine code is tested where no CPU has AVX-512.
+"""Runs a compiled `forward` on an emulated CPU, so that AVX-512 code is tested where no CPU has AVX-512.
 
-A disk image boots the Bochs emulator (an Ice Lake model: AVX-512 F/BW/VL/VNNI/VBMI) into long mode without an operating system,
-calls the kernels of an artifact on memory that we laid out, and prints the outputs.
+A disk image boots the Bochs emulator (an Ice Lake model: AVX-512 F/BW/VL/VNNI/VBMI) into long mode without an
+operating system, calls the kernels of an artifact on memory that we laid out, and prints the outputs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ info: action=ignore
 
 @dataclass(frozen=True)
 class Call:
-    """`forward(args, rows, 0, 1)`, where args holds the addresses of these buffers. A buffer that occurs twice is one buffer."""
+    """`forward(args, rows, 0, 1)`: args are the addresses of the buffers; one that occurs twice is one."""
 
     buffers: Sequence[Array]
     rows: int
@@ -66,7 +66,8 @@ def run(
 ) -> list[Array]:
     """Make the calls one after the other; returns what the buffers `outputs` hold in the end, as copies.
 
-    Raises EmulationError if Bochs is missing (`apt-get install bochs bochsbios`) or the machine does not come to its end.
+    Raises EmulationError if Bochs is missing (Debian: bochs, bochsbios, bochs-term) or the machine does
+    not come to its end.
     """
     if shutil.which("bochs") is None:
         raise EmulationError("bochs is not installed: apt-get install bochs bochsbios bochs-term")
