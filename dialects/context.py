@@ -1,0 +1,53 @@
+"""The dialects that Sterna accepts, and reading IR text with them."""
+
+from __future__ import annotations
+
+from xdsl.dialects import get_all_dialects
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.parser import Parser
+from xdsl.utils.exceptions import DiagnosticException, ParseError
+
+from sterna.dialects.errors import CompileError
+from sterna.dialects.ternary import Ternary
+from sterna.dialects.weights import SternaContext, WeightStore
+
+UPSTREAM = ("builtin", "func", "arith", "math", "tensor", "linalg", "scf", "cf", "memref", "vector", "llvm")
+"""Imported IR uses the first six; the others are what lowering makes of them."""
+
+
+def make_context(weights: WeightStore | None = None) -> SternaContext:
+    """A context that knows every accepted dialect; upstream ones are loaded when their first operation is met."""
+    ctx = SternaContext(weights=weights)
+    available = get_all_dialects()
+    for name in UPSTREAM:
+        ctx.register_dialect(name, available[name])
+    ctx.load_registered_dialect("builtin")
+    ctx.load_dialect(Ternary)
+    return ctx
+
+
+def parse(text: str, name: str = "<string>", ctx: SternaContext | None = None) -> ModuleOp:
+    """The verified module that the text says; CompileError, naming `name` and the line, for any other text."""
+    try:
+        module = Parser(ctx or make_context(), text, name).parse_module()
+    except ParseError as error:
+        raise CompileError(first_line(error.msg), str(error.span.get_location())) from None
+    except DiagnosticException as error:
+        raise CompileError(first_line(str(error)), name) from None
+    except RecursionError:
+        raise CompileError("the text is nested too deeply", name) from None
+    verify(module, name)
+    return module
+
+
+def verify(module: ModuleOp, name: str) -> None:
+    """CompileError, with the first complaint, for a module that breaks a rule of one of its operations."""
+    try:
+        module.verify()
+    except DiagnosticException as error:
+        raise CompileError(first_line(str(error)), name) from None
+
+
+def first_line(text: str) -> str:
+    """The complaint itself: xDSL adds a listing of the IR to it."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "invalid")

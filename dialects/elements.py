@@ -1,0 +1,33 @@
+"""The numpy dtype in which the interpreter, and a packed artifact, hold each element type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import Float16Type, Float32Type, Float64Type, IndexType, IntegerType
+from xdsl.ir import Attribute
+
+from sterna.dialects.encodings import BitType, TritType
+from sterna.dialects.errors import CompileError
+
+INTEGERS = {1: np.bool_, 8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
+
+
+def dtype_of(element: Attribute) -> np.dtype[Any]:
+    """Trits and bits are int8, i1 is bool, other integers are signed; CompileError for a type without one."""
+    match element:
+        case Float32Type():
+            return np.dtype(np.float32)
+        case Float16Type():
+            return np.dtype(np.float16)
+        case Float64Type():
+            return np.dtype(np.float64)
+        case TritType() | BitType():
+            return np.dtype(np.int8)
+        case IndexType():
+            return np.dtype(np.int64)
+        case IntegerType() if element.width.data in INTEGERS:
+            return np.dtype(INTEGERS[element.width.data])
+        case _:
+            raise CompileError(f"elements of type {element} are not supported")

@@ -1,0 +1,129 @@
+"""Logical arrays to the bytes of a packed artifact, and back: `layout.py` in numpy.
+
+A large matrix is worked on in slabs of rows, so that what lives beside the input and the output stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from xdsl.dialects.builtin import TensorType
+from xdsl.ir import Attribute
+
+from sterna.dialects.elements import dtype_of
+from sterna.dialects.encodings import BitType, EncodingAttr, encoding_of
+from sterna.dialects.errors import CompileError
+from sterna.dialects.layout import buffer_bytes, row_elements
+
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+
+FIELDS = 4
+"""2-bit fields in a byte."""
+
+FIELD_STRIDE = 64
+"""Columns between two fields of one byte: the activations that one 64-byte load meets."""
+
+ZERO_TRITS = np.uint8(0b01_01_01_01)
+"""A byte of four zero trits, which is what padding holds."""
+
+SLAB_ELEMENTS = 1 << 22
+
+
+def pack(array: Array, type: TensorType[Attribute]) -> Bytes:
+    """The `buffer_bytes` bytes of a static tensor. Padding is zero; trits are int8 values in [-1, 1]."""
+    if array.shape != type.get_shape():
+        raise CompileError(f"cannot pack an array of shape {array.shape} as {type}")
+    if (encoding := encoding_of(type)) is not None:
+        return _pack_trits(array, type, encoding)
+    element = dtype_of(type.get_element_type())
+    if array.dtype != element and not np.can_cast(array.dtype, element, "safe"):
+        raise CompileError(f"cannot pack {array.dtype} as {type} without rounding")
+    out = np.zeros(buffer_bytes(type, max_rows=0), np.uint8)
+    _rows(out, type)[...] = array.reshape(_matrix_shape(type))
+    return out
+
+
+def unpack(packed: Bytes, type: TensorType[Attribute]) -> Array:
+    """The logical array that `pack` was given, from its bytes."""
+    expected = buffer_bytes(type, max_rows=0)
+    if packed.dtype != np.uint8 or packed.shape != (expected,):
+        raise CompileError(f"{type} is {expected} bytes, found {packed.nbytes}")
+    if (encoding := encoding_of(type)) is not None:
+        return _unpack_trits(packed, type, encoding)
+    return _rows(packed, type).reshape(type.get_shape()).copy()
+
+
+def _matrix_shape(type: TensorType[Attribute]) -> tuple[int, int]:
+    shape = type.get_shape() or (1,)
+    return prod(shape[:-1]), shape[-1]
+
+
+def _rows(buffer: Bytes, type: TensorType[Attribute]) -> Array:
+    """A view of the elements in a buffer as rows x columns."""
+    rows, columns = _matrix_shape(type)
+    stride = row_elements(type)
+    elements = buffer.view(dtype_of(type.get_element_type()))
+    return elements[: rows * stride].reshape(rows, stride)[:, :columns]
+
+
+def _slabs(rows: int, columns: int, tile_rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows, of whole tiles but for the last, of about SLAB_ELEMENTS elements."""
+    step = max(SLAB_ELEMENTS // max(columns, 1) // tile_rows, 1) * tile_rows
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _tiles(buffer: Bytes, type: TensorType[Attribute], encoding: EncodingAttr) -> Bytes:
+    """A view of packed trits as [row of tiles, row in the tile, column of tiles, byte]."""
+    rows, columns = type.get_shape()
+    down, across = ceil(rows / encoding.tile_rows), ceil(columns / encoding.tile_columns)
+    used = buffer[: encoding.packed_bytes(rows, columns)]
+    return used.reshape(down, across, encoding.tile_rows, FIELD_STRIDE).transpose(0, 2, 1, 3)
+
+
+def _pack_trits(array: Array, type: TensorType[Attribute], encoding: EncodingAttr) -> Bytes:
+    if array.dtype != np.int8:
+        raise CompileError(f"trits are packed from int8, found {array.dtype}")
+    out = np.full(buffer_bytes(type, max_rows=0), ZERO_TRITS)
+    tiles = _tiles(out, type, encoding)
+    _, tile_rows, across, _ = tiles.shape
+    for start, stop in _slabs(*array.shape, tile_rows):
+        slab = array[start:stop]
+        _check_trits(slab, type)
+        padding = (-len(slab) % tile_rows, across * encoding.tile_columns - slab.shape[1])
+        fields = np.pad(
+            (slab + np.int8(1)).view(np.uint8), [(0, padding[0]), (0, padding[1])], constant_values=1
+        )
+        fields = fields.reshape(-1, tile_rows, across, FIELDS, FIELD_STRIDE)
+        packed = fields[..., 0, :].copy()
+        for field in range(1, FIELDS):
+            packed |= fields[..., field, :] << np.uint8(2 * field)
+        first = start // tile_rows
+        tiles[first : first + len(packed)] = packed
+    return out
+
+
+def _unpack_trits(packed: Bytes, type: TensorType[Attribute], encoding: EncodingAttr) -> Array:
+    array = np.empty(type.get_shape(), np.int8)
+    tiles = _tiles(packed, type, encoding)
+    tile_rows = encoding.tile_rows
+    for start, stop in _slabs(*array.shape, tile_rows):
+        some = tiles[start // tile_rows : ceil(stop / tile_rows)]
+        fields = np.stack([some >> np.uint8(2 * field) & np.uint8(3) for field in range(FIELDS)], axis=-2)
+        trits = fields.reshape(len(some) * tile_rows, -1)[: stop - start, : array.shape[1]].view(
+            np.int8
+        ) - np.int8(1)
+        _check_trits(trits, type)
+        array[start:stop] = trits
+    return array
+
+
+def _check_trits(values: Array, type: TensorType[Attribute]) -> None:
+    if values.size and (values.min() < -1 or values.max() > 1):
+        raise CompileError(f"a trit is -1, 0 or 1, found {values.min()} to {values.max()}")
+    if isinstance(type.get_element_type(), BitType) and not values.all():
+        raise CompileError("a bit is -1 or 1, found 0")
