@@ -28,7 +28,14 @@ LN2_HIGH = np.float32(0.693359375)
 LN2_LOW = np.float32(-2.12194440e-4)
 EXP_COEFFICIENTS = tuple(
     np.float32(c)
-    for c in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+    for c in (
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    )
 )
 """Cephes `expf`: exp(r) = 1 + r + r^2 P(r) on [-ln2 / 2, ln2 / 2], highest degree first."""
 
@@ -102,7 +109,14 @@ def quantize(x: F32, eps: float) -> tuple[npt.NDArray[np.int8], F32]:
 
 
 def norm_quantize(
-    x: F32, outer: F32 | None, gains: list[F32], *, outer_eps: float, eps: float, quantize_eps: float, lanes: int = LANES
+    x: F32,
+    outer: F32 | None,
+    gains: list[F32],
+    *,
+    outer_eps: float,
+    eps: float,
+    quantize_eps: float,
+    lanes: int = LANES,
 ) -> list[tuple[npt.NDArray[np.int8], F32]]:
     """Norm (of a norm) and quantization for several gains from one read of x. See `ternary.norm_quantize`."""
     k = np.float32(x.shape[-1])

@@ -47,7 +47,7 @@ from xdsl.irdl import (
 )
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.traits import IsTerminator, NoTerminator, Pure, SymbolOpInterface
+from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, Pure, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
 from sterna.dialects.encodings import BitType, EncodingAttr, TritType, is_trits
@@ -107,10 +107,12 @@ class WeightOp(IRDLOperation):
     sym_name = prop_def(SymbolNameConstraint())
     type = prop_def(TensorType)
     body = opt_region_def("single_block")
-    traits = traits_def(SymbolOpInterface(), NoTerminator())
+    traits = traits_def(IsolatedFromAbove(), SymbolOpInterface(), NoTerminator())
 
     def __init__(self, name: str, type: Tensor, body: Region | None = None) -> None:
-        super().__init__(properties={"sym_name": StringAttr(name), "type": type}, regions=[[body] if body else []])
+        super().__init__(
+            properties={"sym_name": StringAttr(name), "type": type}, regions=[[body] if body else []]
+        )
 
     def verify_(self) -> None:
         if self.body is None:
@@ -120,7 +122,8 @@ class WeightOp(IRDLOperation):
             raise VerifyException("the region of a weight ends in a ternary.yield of one value")
         yielded = tensor(last.values[0])
         _require(
-            yielded.get_shape() == self.type.get_shape() and yielded.element_type == self.type.get_element_type(),
+            yielded.get_shape() == self.type.get_shape()
+            and yielded.element_type == self.type.get_element_type(),
             f"yields {yielded}, but the weight is {self.type}",
         )
 
@@ -201,7 +204,9 @@ class RmsNormOp(IRDLOperation):
     lanes = prop_def(IntegerAttr[I64])
     result = result_def(T)
     traits = traits_def(Pure())
-    assembly_format = "$x `,` $weight `eps` `=` $eps `lanes` `=` $lanes attr-dict `:` type($result) `,` type($weight)"
+    assembly_format = (
+        "$x `,` $weight `eps` `=` $eps `lanes` `=` $lanes attr-dict `:` type($result) `,` type($weight)"
+    )
 
     def __init__(self, x: SSAValue, weight: SSAValue, eps: float, lanes: int = LANES) -> None:
         super().__init__(
@@ -211,7 +216,10 @@ class RmsNormOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _require(tensor(self.x).get_shape()[-1:] == tensor(self.weight).get_shape(), "the weight has one element a column")
+        _require(
+            tensor(self.x).get_shape()[-1:] == tensor(self.weight).get_shape(),
+            "the weight has one element a column",
+        )
 
 
 @irdl_op_definition
@@ -231,10 +239,15 @@ class QuantizeOp(IRDLOperation):
     assembly_format = "$x `eps` `=` $eps attr-dict `:` type($x) `->` type($q) `,` type($step)"
 
     def __init__(self, x: SSAValue, eps: float) -> None:
-        super().__init__(operands=[x], properties={"eps": f32_attr(eps)}, result_types=quantized_types(tensor(x)))
+        super().__init__(
+            operands=[x], properties={"eps": f32_attr(eps)}, result_types=quantized_types(tensor(x))
+        )
 
     def verify_(self) -> None:
-        _require((self.q.type, self.step.type) == quantized_types(tensor(self.x)), "q is i8 like x, step is f32, one a row")
+        _require(
+            (self.q.type, self.step.type) == quantized_types(tensor(self.x)),
+            "q is i8 like x, step is f32, one a row",
+        )
 
 
 def quantized_types(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -307,7 +320,10 @@ class AccumulateOp(IRDLOperation):
     def verify_(self) -> None:
         q, w = tensor(self.q), tensor(self.w)
         _require(is_trits(w) and w.get_num_dims() == 2, "w is a matrix of trits or bits")
-        _require(q.get_shape()[-1] == w.get_shape()[1], f"q has {q.get_shape()[-1]} columns, w has {w.get_shape()[1]}")
+        _require(
+            q.get_shape()[-1] == w.get_shape()[1],
+            f"q has {q.get_shape()[-1]} columns, w has {w.get_shape()[1]}",
+        )
         _require(w.get_shape()[1] < 1 << 24, "K must be below 2^24: a longer sum could overflow int32")
         _require(tensor(self.acc).get_shape() == (*rows_of(q), w.get_shape()[0]), "acc is [T, M]")
 
@@ -325,9 +341,7 @@ class DequantizeOp(IRDLOperation):
     scale = operand_def(TensorType)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    assembly_format = (
-        "$acc `,` $step `,` $scale attr-dict `:` type($acc) `,` type($step) `,` type($scale) `->` type($result)"
-    )
+    assembly_format = "$acc `,` $step `,` $scale attr-dict `:` type($acc) `,` type($step) `,` type($scale) `->` type($result)"
 
     def __init__(self, acc: SSAValue, step: SSAValue, scale: SSAValue) -> None:
         super().__init__(operands=[acc, step, scale], result_types=[TensorType(f32, tensor(acc).get_shape())])
@@ -453,7 +467,7 @@ class ElementwiseOp(IRDLOperation):
     inputs = var_operand_def(TensorType)
     outs = var_result_def(TensorType)
     body = region_def("single_block")
-    traits = traits_def(Pure())
+    traits = traits_def(IsolatedFromAbove(), Pure())
     assembly_format = "`(` $inputs `:` type($inputs) `)` $body attr-dict `->` type($outs)"
 
     def __init__(self, inputs: Sequence[SSAValue], body: Region, result_types: Sequence[Attribute]) -> None:
@@ -488,7 +502,7 @@ class ProjectOp(IRDLOperation):
     outs = var_result_def(TensorType)
     body = region_def("single_block")
     irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    traits = traits_def(Pure())
+    traits = traits_def(IsolatedFromAbove(), Pure())
     assembly_format = (
         "`quantized` `(` $q `:` type($q) `)` `steps` `(` $steps `:` type($steps) `)` "
         "`weights` `(` $weights `:` type($weights) `)` `scales` `(` $scales `:` type($scales) `)` `reads` `=` $reads "
@@ -523,9 +537,13 @@ class ProjectOp(IRDLOperation):
         for weight, read in zip(self.weights, reads, strict=True):
             k = tensor(self.q[read]).get_shape()[-1]
             _require(is_trits(weight.type), "weights are matrices of trits or bits")
-            _require(tensor(weight).get_shape() == (rows, k), f"a weight that reads {k} columns is {rows} x {k}")
+            _require(
+                tensor(weight).get_shape() == (rows, k), f"a weight that reads {k} columns is {rows} x {k}"
+            )
             _require(k < 1 << 24, "K must be below 2^24: a longer sum could overflow int32")
-        _require(all(tensor(out).get_shape() == shape for out in self.outs), f"the results have shape {shape}")
+        _require(
+            all(tensor(out).get_shape() == shape for out in self.outs), f"the results have shape {shape}"
+        )
         _verify_region(self, len(self.weights) + len(self.extras))
         _verify_extras(self.extras, shape)
 
