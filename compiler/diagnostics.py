@@ -5,9 +5,11 @@ from __future__ import annotations
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 
 from sterna.dialects.errors import CompileError
+from sterna.frontends.errors import FrontendError
 
 INPUT_ERRORS: tuple[type[BaseException], ...] = (
     CompileError,
+    FrontendError,
     DiagnosticException,
     ParseError,
     ArgSpecParseError,

@@ -32,7 +32,7 @@ def random_store(module: ModuleOp, seed: int = 0) -> RandomStore:
 
 
 def open_weights(source: str, module: ModuleOp) -> WeightStore:
-    """The store that `--weights` names: `random`, `random:SEED`, a safetensors file or a checkpoint directory."""
+    """What `--weights` names: `random`, `random:SEED`, a safetensors file or a checkpoint directory."""
     kind, _, seed = source.partition(":")
     if kind == "random":
         if seed and not seed.isdecimal():
@@ -40,9 +40,10 @@ def open_weights(source: str, module: ModuleOp) -> WeightStore:
                 f"--weights {source}: expected random:SEED with an integer seed, found '{seed}'"
             )
         return random_store(module, int(seed or 0))
-    from sterna.frontends.huggingface import open_weight_store
+    from sterna.frontends.huggingface import Checkpoint, SafetensorsFile
 
-    return open_weight_store(Path(source))
+    path = Path(source)
+    return Checkpoint(path) if path.is_dir() else SafetensorsFile(path)
 
 
 class SternaOptMain(xDSLOptMain):

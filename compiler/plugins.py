@@ -1,4 +1,4 @@
-"""Targets and frontends, found through entry points, so that a third party adds one without touching this tree."""
+"""Targets and frontends, found through entry points: a third party adds one without touching this tree."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sterna.dialects.errors import CompileError
 
 if TYPE_CHECKING:
+    from sterna.frontends import Frontend
     from sterna.targets import Target
 
 
@@ -33,3 +34,17 @@ def find_target(name: str) -> Target:
     if not found:
         raise CompileError(f"unknown target '{name}', expected one of: {', '.join(target_names())}")
     return next(iter(found)).load()()
+
+
+@cache
+def find_frontend(name: str) -> Frontend:
+    """The frontend of that name. CompileError if no installed package provides it, or if it lacks a library."""
+    found = entry_points(group="sterna.frontends", name=name)
+    if not found:
+        raise CompileError(f"no installed package provides the frontend '{name}'")
+    try:
+        return next(iter(found)).load()()
+    except ModuleNotFoundError as error:
+        raise CompileError(
+            f"the frontend '{name}' needs {error.name}, which is not installed: pip install 'sterna[torch]'"
+        ) from None

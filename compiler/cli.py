@@ -1,0 +1,288 @@
+"""The command line: `sterna run | compile | opt | targets`. Text goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from sterna import __version__
+
+if TYPE_CHECKING:
+    from sterna.model import CompiledModel, Generation
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+OVERVIEW = """Compile MatMul-free (ternary) language models and run them.
+
+\b
+Examples:
+  sterna run examples/checkpoints/matmulfree-shakespeare --prompt "ROMEO:"
+  sterna compile examples/checkpoints/matmulfree-shakespeare -o model.sterna
+  sterna run model.sterna --prompt "ROMEO:" --greedy
+  sterna compile examples/checkpoints/matmulfree-shakespeare --emit mlir --stage raised
+"""
+
+RUN_HELP = """Continue a prompt with the model in MODEL, streaming the text to stdout.
+
+MODEL is an artifact that `sterna compile` made, or a checkpoint: a directory with config.json and *.safetensors.
+A checkpoint is compiled first; the result is kept in the cache ($XDG_CACHE_HOME/sterna) for the next time.
+
+\b
+Examples:
+  sterna run model.sterna --prompt "Once upon a time" -n 100
+  sterna run model.sterna --greedy < prompt.txt
+  sterna run CHECKPOINT --prompt "ROMEO:" --temperature 0.7 --top-k 40 --seed 1
+"""
+
+COMPILE_HELP = """Compile CHECKPOINT to an artifact, or print what the compiler makes of it.
+
+CHECKPOINT is a directory with config.json, *.safetensors and a tokenizer. An artifact is a folder with everything
+that `sterna run` needs; it replaces an artifact of that name, and nothing else.
+
+\b
+Examples:
+  sterna compile CHECKPOINT -o model.sterna
+  sterna compile CHECKPOINT --emit mlir --stage imported
+  sterna compile CHECKPOINT --emit mlir --stage fuse-projections
+  sterna compile CHECKPOINT --emit asm --isa avx2 | less
+"""
+
+OPT_HELP = """Run passes on IR text, as `sterna-opt` does; `sterna opt --help` lists the passes."""
+
+
+@click.group(
+    help=OVERVIEW, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="sterna")
+def commands() -> None: ...
+
+
+@commands.command(help=RUN_HELP)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-p", "--prompt", help="What to continue; without it, stdin if that is a file or a pipe.")
+@click.option("-n", "--max-new-tokens", type=click.IntRange(0), default=200, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 is greedy.")
+@click.option("--top-k", type=click.IntRange(1), help="Choose among the K likeliest tokens.")
+@click.option(
+    "--top-p", type=click.FloatRange(0, 1, min_open=True), help="Choose among the likeliest of probability P."
+)
+@click.option("--seed", type=click.IntRange(0), help="The same seed gives the same text.")
+@click.option("--greedy", is_flag=True, help="Always the likeliest token.")
+@click.option("--threads", type=click.IntRange(1), help="Default: one a core.")
+@click.option(
+    "--isa", help="Instruction set of the kernels (see `sterna targets`). Default: the best of this machine."
+)
+@click.option("--target", default="cpu", show_default=True, help="What to compile a checkpoint for.")
+@click.option("--ignore-end", is_flag=True, help="Go on after the end-of-text token.")
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def run(
+    model: Path,
+    prompt: str | None,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+    greedy: bool,
+    threads: int | None,
+    isa: str | None,
+    target: str,
+    ignore_end: bool,
+    quiet: bool,
+) -> None:
+    if greedy and (top_k or top_p or seed is not None):
+        raise click.UsageError("--greedy leaves nothing to choose: drop --top-k, --top-p and --seed")
+    if prompt is None:
+        prompt = "" if sys.stdin.isatty() else sys.stdin.read()
+    compiled = _load_model(model, target, threads, isa, quiet)
+    _write(prompt)
+    generation = compiled.generate(
+        prompt,
+        stream=_write,
+        max_new_tokens=max_new_tokens,
+        temperature=0.0 if greedy else temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop_at_end=not ignore_end,
+    )
+    _write("\n")
+    if not quiet:
+        click.echo(_speed(generation, compiled), err=True)
+
+
+@commands.command(name="compile", help=COMPILE_HELP)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--target", default="cpu", show_default=True, help="What to compile for (see `sterna targets`)."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="The artifact to write, or the file for --emit."
+)
+@click.option(
+    "--emit", "kind", help="Print mlir, or what the target emits (cpu: llvm, asm), instead of an artifact."
+)
+@click.option(
+    "--stage", help="With --emit mlir: imported, raised, fused, scheduled, or any pass. Default: the last."
+)
+@click.option("--isa", help="With --emit llvm or asm: the instruction set.")
+@click.option(
+    "--max-rows", type=click.IntRange(1, 4096), default=64, show_default=True, help="Tokens a kernel takes."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def compile_(
+    checkpoint: Path,
+    target: str,
+    output: Path | None,
+    kind: str | None,
+    stage: str | None,
+    isa: str | None,
+    max_rows: int,
+    quiet: bool,
+) -> None:
+    if output is None and kind is None:
+        raise click.UsageError("say where the artifact goes with -o, or what to print with --emit")
+    if stage is not None and kind != "mlir":
+        raise click.UsageError("--stage goes with --emit mlir")
+    from sterna import api
+    from sterna.progress import reporting
+
+    if kind is not None:
+        with reporting(quiet) as progress:
+            text = api.emit(
+                checkpoint, kind, target, stage=stage, isa=isa, max_rows=max_rows, progress=progress
+            )
+        if output is None:
+            _write(text)
+        else:
+            output.write_text(text, encoding="utf-8")
+    elif output is not None:
+        with reporting(quiet) as progress:
+            api.build(checkpoint, output, target, max_rows=max_rows, progress=progress)
+        if not quiet:
+            click.echo(_summary(output), err=True)
+
+
+@commands.command(
+    help=OPT_HELP,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+def opt(args: Sequence[str]) -> int:
+    from sterna.opt import main as opt_main
+
+    return opt_main(args)
+
+
+@commands.command()
+def targets() -> None:
+    """What this machine can compile for, and which instruction sets it runs."""
+    from sterna.plugins import find_target, target_names
+
+    for name in target_names():
+        target = find_target(name)
+        click.echo(f"{name:8} emits mlir, {', '.join(target.emits)}")
+        for line in target.describe_host():
+            click.echo(f"{'':8} {line}")
+
+
+def _load_model(path: Path, target: str, threads: int | None, isa: str | None, quiet: bool) -> CompiledModel:
+    """The model of an artifact, or of a checkpoint that is compiled now or was before."""
+    from sterna.artifact import ArtifactError, is_artifact
+    from sterna.model import load
+
+    if is_artifact(path) or not (path / "config.json").exists():
+        return load(path, threads=threads, isa=isa)
+    from sterna.cache import cached_artifact, drop_others
+
+    cached = cached_artifact(path, target)
+    if cached.exists():
+        try:
+            return load(cached, threads=threads, isa=isa)
+        except ArtifactError:
+            pass  # damaged: compiled again below
+    from sterna import api
+    from sterna.progress import reporting
+
+    with reporting(quiet) as progress:
+        api.build(path, cached, target, progress=progress)
+    drop_others(cached)
+    return load(cached, threads=threads, isa=isa, verify=False)
+
+
+def _speed(generation: Generation, model: CompiledModel) -> str:
+    return (
+        f"[prompt: {len(generation.prompt_tokens)} tokens, {generation.prefill_tokens_per_second:.1f} tokens/s; "
+        f"generated: {len(generation.tokens)} tokens, {generation.decode_tokens_per_second:.1f} tokens/s; "
+        f"{model.isa}, {model.threads} threads]"
+    )
+
+
+def _summary(path: Path) -> str:
+    from sterna.artifact import read_manifest
+
+    facts = read_manifest(path).model
+    return (
+        f"{path}: {facts.parameters / 1e6:.1f} M parameters, {facts.ternary_parameters / 1e6:.1f} M of them ternary "
+        f"at {facts.bits_per_ternary_weight:.2f} bits; {facts.packed_bytes / 1e6:.1f} MB of weights"
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    # As an exception, so that temporary files are removed on the way out.
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs a command; its exit code. Wrong input is one line on stderr and 1, wrong usage 2, Ctrl-C 130."""
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        return _quietly(lambda: commands.main(args=args, prog_name="sterna", standalone_mode=False))
+    except click.UsageError as error:
+        error.show()
+        return EXIT_USAGE
+    except click.ClickException as error:
+        error.show()
+        return EXIT_ERROR
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away. Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _quietly(command: Callable[[], Any]) -> int:
+    """Runs the command; what is wrong with the input is said in one line."""
+    try:
+        return command() or 0
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        from sterna.diagnostics import INPUT_ERRORS, one_line
+
+        if not isinstance(error, INPUT_ERRORS):
+            raise
+        click.echo(f"error: {one_line(error)}", err=True)
+        return EXIT_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""A compiled model: runs an artifact. Nothing here needs torch, nor the compiler itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sterna.artifact import Artifact, ArtifactError
+from sterna.dialects.errors import CompileError
+from sterna.plugins import find_target
+from sterna.sampling import Sampling, choose
+from sterna.targets.program import Program, ProgramTensor
+
+Array = npt.NDArray[Any]
+
+PROMPT_CHUNK = 256
+"""Tokens of a prompt that are run at once: the logits of a long prompt would take more memory than a small model."""
+
+
+class GenerationError(CompileError, ValueError):
+    """A prompt or an input that the model cannot take."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A text that a model continued. `str()` is the prompt and what came after it."""
+
+    prompt: str
+    text: str
+    prompt_tokens: tuple[int, ...]
+    tokens: tuple[int, ...]
+    prefill_seconds: float
+    decode_seconds: float
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        # The first token comes out of the prefill, so n tokens take n - 1 steps.
+        steps = len(self.tokens) - 1
+        return steps / self.decode_seconds if steps > 0 and self.decode_seconds > 0 else 0.0
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        return len(self.prompt_tokens) / self.prefill_seconds if self.prefill_seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        return self.prompt + self.text
+
+
+def load(
+    path: str | Path, *, threads: int | None = None, isa: str | None = None, verify: bool = True
+) -> CompiledModel:
+    """The model in an artifact. `verify=False` skips the checksums, for an artifact that was verified before."""
+    return CompiledModel(Artifact.open(path, verify=verify), threads=threads, isa=isa)
+
+
+class CompiledModel:
+    """A program on a target with its weights; states start at zero at every call that does not give them."""
+
+    def __init__(
+        self, artifact: Artifact, *, threads: int | None = None, isa: str | None = None, owner: object = None
+    ) -> None:
+        self.artifact = artifact
+        self._owner = owner  # a temporary folder lives as long as the model that runs from it
+        self.program = _program(artifact)
+        weights = artifact.map_weights(self.program.weights_bytes)
+        target = find_target(artifact.manifest.target)
+        self._executable = target.load(artifact.kernels(), self.program, weights, threads=threads, isa=isa)
+
+    @property
+    def isa(self) -> str:
+        return self._executable.isa
+
+    @property
+    def threads(self) -> int:
+        return self._executable.threads
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return self.artifact.stages()
+
+    def ir(self, stage: str) -> str:
+        """The program's text at a stage."""
+        return self.artifact.ir(stage)
+
+    def save(self, path: str | Path) -> None:
+        """Copies the artifact to `path`, in place of an artifact that is there."""
+        from sterna.artifact_writer import copy_artifact
+
+        copy_artifact(self.artifact.path, Path(path))
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Runs on arrays of the model's own input shapes, states at zero: one array, or a tuple of the outputs."""
+        outputs, _ = self.step(*inputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def step(
+        self, *inputs: Any, states: Sequence[Array] | None = None
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """Runs from the given states (zero if None); returns the outputs and the states after the last row."""
+        plain = [tensor for tensor in self.program.inputs if not tensor.is_state]
+        if len(inputs) != len(plain):
+            names = ", ".join(tensor.name for tensor in plain)
+            raise GenerationError(f"expected {len(plain)} inputs ({names}), found {len(inputs)}")
+        arrays = [np.asarray(value, tensor.dtype) for value, tensor in zip(inputs, plain, strict=True)]
+        results = self._executable.run([*arrays, *(self.initial_states() if states is None else states)])
+        count = sum(not tensor.is_state for tensor in self.program.outputs)
+        return results[:count], results[count:]
+
+    def initial_states(self) -> list[Array]:
+        return [np.zeros(tensor.shape, tensor.dtype) for tensor in self.program.inputs if tensor.is_state]
+
+    def logits(self, tokens: Sequence[int] | Array) -> Array:
+        """Float32 `[T, V]`: row t is what the model expects after tokens 0..t."""
+        return self._run_tokens(np.asarray(tokens, np.int64).reshape(-1), self.initial_states())[0]
+
+    def generate(
+        self, prompt: str | Sequence[int], *, stream: Callable[[str], object] | None = None, **options: Any
+    ) -> Generation:
+        """Continues the prompt; takes the options of `stream`, and calls `stream` with each piece of text."""
+        pieces = self.stream(prompt, **options)
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                return end.value
+            if stream is not None and piece:
+                stream(piece)
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop_at_end: bool = True,
+    ) -> Generator[str, None, Generation]:
+        """Yields the text as it comes, whole characters at a time; the generator's value is the `Generation`.
+
+        `prompt` is a text or its tokens; an empty one starts from the model's beginning-of-text token. Stops after
+        `max_new_tokens`, or at the model's end-of-text token if `stop_at_end`. See `sterna.sampling` for the rest.
+        """
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        tokenizer = self._tokenizer() if isinstance(prompt, str) else None
+        start = self._prompt_tokens(prompt, tokenizer)
+        text = tokenizer.stream() if tokenizer is not None else None
+        clock = _Clock()
+        produced: list[int] = []
+        pieces: list[str] = []
+        for token in self._tokens(start, sampling, max_new_tokens, stop_at_end, clock):
+            produced.append(token)
+            if text is not None:
+                pieces.append(text.push(token))
+                yield pieces[-1]
+        if text is not None:
+            pieces.append(text.flush())
+            yield pieces[-1]
+        return Generation(
+            prompt=prompt if isinstance(prompt, str) else "",
+            text="".join(pieces),
+            prompt_tokens=tuple(start),
+            tokens=tuple(produced),
+            prefill_seconds=clock.prefill,
+            decode_seconds=clock.decode,
+        )
+
+    def _tokens(
+        self, start: Sequence[int], sampling: Sampling, limit: int, stop_at_end: bool, clock: _Clock
+    ) -> Iterator[int]:
+        if limit < 0:
+            raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {limit}")
+        ends = self._special_tokens("eos_token_id") if stop_at_end else ()
+        generator = sampling.generator()
+        states: Sequence[Array] = self.initial_states()
+        began = perf_counter()
+        row: Array = np.empty(0)
+        for first in range(0, len(start), PROMPT_CHUNK):
+            logits, states = self._run_tokens(
+                np.asarray(start[first : first + PROMPT_CHUNK], np.int64), states
+            )
+            row = logits[-1]
+        clock.prefill = perf_counter() - began
+        for n in range(limit):
+            token = choose(row, sampling, generator)
+            if token in ends:
+                return
+            yield token
+            if n + 1 < limit:
+                began = perf_counter()
+                logits, states = self._run_tokens(np.array([token], np.int64), states)
+                row = logits[-1]
+                clock.decode += perf_counter() - began
+
+    def _run_tokens(self, tokens: Array, states: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
+        tensor = self._token_input()
+        vocabulary = self.program.outputs[0].shape[-1]
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary:
+            raise GenerationError(
+                f"a token is in [0, {vocabulary}), found {int(tokens.min())} to {int(tokens.max())}"
+            )
+        shape = [tokens.size if size == -1 else size for size in tensor.shape]
+        (logits,), after = self.step(tokens.reshape(shape), states=states)
+        return logits.reshape(-1, vocabulary), after
+
+    def _token_input(self) -> ProgramTensor:
+        inputs = [tensor for tensor in self.program.inputs if not tensor.is_state]
+        outputs = [tensor for tensor in self.program.outputs if not tensor.is_state]
+        if len(inputs) != 1 or len(outputs) != 1 or not np.issubdtype(np.dtype(inputs[0].dtype), np.integer):
+            raise GenerationError(
+                f"{self.artifact.path}: not a language model: it has no single input of tokens"
+            )
+        return inputs[0]
+
+    def _prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Any) -> list[int]:
+        tokens = tokenizer.encode(prompt) if tokenizer is not None else [int(token) for token in prompt]
+        tokens = tokens or list(self._special_tokens("bos_token_id")[:1])
+        if not tokens:
+            raise GenerationError(
+                "the prompt is empty, and the model has no beginning-of-text token: give a prompt"
+            )
+        return tokens
+
+    def _special_tokens(self, field: str) -> tuple[int, ...]:
+        value = self.artifact.config().get(field)
+        values = value if isinstance(value, list) else [value]
+        return tuple(token for token in values if isinstance(token, int))
+
+    def _tokenizer(self) -> Any:
+        from sterna.frontends.tokenizer import Tokenizer
+
+        return Tokenizer.load(self.artifact.path)
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in the model; what the reader of the stream does in between does not count."""
+
+    prefill: float = field(default=0.0)
+    decode: float = field(default=0.0)
+
+
+def _program(artifact: Artifact) -> Program:
+    try:
+        return Program.from_json(dict(artifact.manifest.program))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{artifact.path}/manifest.json: field 'program': cannot be read: {error!r}"
+        ) from None
