@@ -1,0 +1,176 @@
+"""Runs a pipeline of passes, and lets observers look at the module before and after each one.
+
+    run_passes(ctx, module, passes, [PrintAfterAll(), TimePasses()], stop_after="fuse-projections")
+
+Everything that watches passes is an observer: what `--print-ir-after` prints, the timing table, the interpreter of
+`--verify-each`, the recording that the browser shows. Observers leave the module alone, and their time is not a pass's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from time import perf_counter
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import ShrinkException
+
+from sterna.blame import Blame, blame
+from sterna.diagnostics import one_line
+from sterna.dialects.errors import CompileError
+from sterna.ir_text import print_ir
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass of a pipeline: which it is, and what was still to be done when it started."""
+
+    number: int
+    """1 for the first pass; the input of the pipeline is stage 0."""
+    remaining: tuple[ModulePass, ...]
+    """This pass and those after it."""
+
+    @property
+    def rewrite(self) -> ModulePass:
+        return self.remaining[0]
+
+    @property
+    def name(self) -> str:
+        return self.rewrite.name
+
+    @property
+    def remaining_pipeline(self) -> str:
+        """What `-p` takes."""
+        return pipeline_text(self.remaining)
+
+
+@dataclass
+class Stage:
+    """The module between two passes. Valid while an observer is being called: the next pass changes the module."""
+
+    module: ModuleOp
+
+    @cached_property
+    def text(self) -> str:
+        """The IR, printed once however many observers ask."""
+        return print_ir(self.module)
+
+
+class PassObserver:
+    """Called by `run_passes` around every pass. A subclass overrides what it needs.
+
+    The stage after one pass is the same object as the stage before the next. An observer may raise CompileError, for a
+    check that failed: it ends the pipeline as a failure of the pass that just ran.
+    """
+
+    def begin(self, passes: Sequence[ModulePass], stage: Stage) -> None:
+        """Before the first pass, with the pipeline and its input."""
+
+    def before(self, step: Step, stage: Stage) -> None: ...
+
+    def after(self, step: Step, stage: Stage, seconds: float) -> None: ...
+
+    def during(self) -> AbstractContextManager[object]:
+        """Entered while a pass runs, and at no other time: for observers of what happens inside."""
+        return nullcontext()
+
+    def failed(self, failure: PassFailure, before: ModuleOp) -> str | None:
+        """A pass failed; `before` is the module that it was given. What is returned is added to the error's line."""
+
+    def end(self) -> None:
+        """After the last pass that ran, whether or not it failed."""
+
+
+class PassFailure(CompileError):
+    """A pass, or a check after it, raised: its name, what it said, and the operation that it was at. One line."""
+
+    def __init__(self, step: Step, error: Exception, notes: Sequence[str] = ()) -> None:
+        self.step = step
+        self.error = error
+        self.blame: Blame | None = None if isinstance(error, CompileError) else blame(error)
+        kind = "" if isinstance(error, CompileError) else f"{type(error).__name__}: "
+        self.complaint = f"pass '{step.name}' failed: {kind}{one_line(error)}"
+        text = self.complaint
+        if self.blame is not None and self.blame.description not in text:
+            text += f", at {self.blame.description}"
+        for note in notes:
+            text += f"; {note}"
+        super().__init__(text, self.blame.location if self.blame is not None else None)
+
+
+def run_passes(
+    ctx: Context,
+    module: ModuleOp,
+    passes: Sequence[ModulePass],
+    observers: Sequence[PassObserver] = (),
+    *,
+    stop_after: str | None = None,
+    verify: bool = True,
+) -> bool:
+    """Applies the passes to the module, in place. False if `stop_after` ended the pipeline before its last pass.
+
+    Raises PassFailure, whose cause is the exception, if a pass raises, leaves a module that does not verify, or fails
+    an observer's check; CompileError if `stop_after` is not in the pipeline.
+    """
+    if stop_after is not None:
+        require_pass(stop_after, passes)
+    stage = Stage(module)
+    for observer in observers:
+        observer.begin(passes, stage)
+    try:
+        for number in range(len(passes)):
+            step = Step(number + 1, tuple(passes[number:]))
+            stage = _run_step(ctx, step, stage, observers, verify)
+            if step.name == stop_after:
+                return number + 1 == len(passes)
+    finally:
+        for observer in observers:
+            observer.end()
+    return True
+
+
+def _run_step(
+    ctx: Context, step: Step, stage: Stage, observers: Sequence[PassObserver], verify: bool
+) -> Stage:
+    for observer in observers:
+        observer.before(step, stage)
+    before = stage.module.clone()
+    try:
+        with ExitStack() as watched:
+            for observer in observers:
+                watched.enter_context(observer.during())
+            start = perf_counter()
+            step.rewrite.apply(ctx, stage.module)
+            seconds = perf_counter() - start
+        if verify:
+            stage.module.verify()
+        stage = Stage(stage.module)
+        for observer in observers:
+            observer.after(step, stage, seconds)
+    except ShrinkException:
+        raise
+    except Exception as error:
+        failure = PassFailure(step, error)
+        notes = [note for observer in observers if (note := observer.failed(failure, before)) is not None]
+        raise PassFailure(step, error, notes) from error
+    return stage
+
+
+def pipeline_text(passes: Sequence[ModulePass]) -> str:
+    """The passes with their options as `-p` takes them; options at their defaults are left out."""
+    return ",".join(str(rewrite.spec()) for rewrite in passes)
+
+
+def require_pass(name: str, passes: Sequence[ModulePass]) -> None:
+    """CompileError, with the nearest name, if no pass of the pipeline is called that."""
+    names = list(dict.fromkeys(rewrite.name for rewrite in passes))
+    if name in names:
+        return
+    close = get_close_matches(name, names, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"it has: {', '.join(names) or 'no passes'}"
+    raise CompileError(f"the pipeline has no pass '{name}'; {hint}")
