@@ -1,0 +1,1 @@
+"""Looking at what the compiler did: a recording of a pass pipeline, and the report that shows it in a browser."""
