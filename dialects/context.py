@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from xdsl.dialects import get_all_dialects
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 from xdsl.parser import Parser
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
-from sterna.dialects.errors import CompileError
+from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.ternary import Ternary
 from sterna.dialects.weights import SternaContext, WeightStore
 
@@ -41,11 +42,22 @@ def parse(text: str, name: str = "<string>", ctx: SternaContext | None = None) -
 
 
 def verify(module: ModuleOp, name: str) -> None:
-    """CompileError, with the first complaint, for a module that breaks a rule of one of its operations."""
+    """CompileError, naming the first operation that breaks a rule of its own."""
     try:
         module.verify()
     except DiagnosticException as error:
-        raise CompileError(first_line(str(error)), name) from None
+        broken, message = _first_broken(module) or (module, str(error))
+        place = describe_location(broken.location) or name
+        raise CompileError(f"{broken.name}: {first_line(message)}", place) from None
+
+
+def _first_broken(module: ModuleOp) -> tuple[Operation, str] | None:
+    for op in module.walk():
+        try:
+            op.verify(verify_nested_ops=False)
+        except DiagnosticException as error:
+            return op, str(error)
+    return None
 
 
 def first_line(text: str) -> str:

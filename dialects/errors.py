@@ -12,10 +12,14 @@ class CompileError(Exception):
     The location is an operation's (`op.location`) or text; an unknown one adds nothing.
     """
 
+    message: str
+    location: str
+    """`file:line: module.path`, or empty."""
+
     def __init__(self, message: str, location: Attribute | str | None = None) -> None:
-        place = location if isinstance(location, str) else describe_location(location)
-        text = f"{place}: {message}" if place else message
-        super().__init__(" ".join(text.split()))
+        self.message = " ".join(message.split())
+        self.location = location if isinstance(location, str) else describe_location(location)
+        super().__init__(f"{self.location}: {self.message}" if self.location else self.message)
 
 
 def describe_location(location: Attribute | None) -> str:

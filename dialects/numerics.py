@@ -72,7 +72,7 @@ def lane_sum(x: F32, lanes: int = LANES) -> F32:
     """
     padding = -x.shape[-1] % lanes
     x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padding)])
-    partial = np.zeros((*x.shape[:-1], lanes), np.float32)
+    partial = np.zeros((*x.shape[:-1], lanes), x.dtype)
     for start in range(0, x.shape[-1], lanes):
         partial = partial + x[..., start : start + lanes]
     while lanes > 1:
