@@ -324,8 +324,8 @@ tags: [matmul-free, ternary, hgrn_bit]
 
 A MatMul-free language model (arXiv 2406.02528) small enough to compile, inspect and simulate whole:
 {parameters:,} parameters, {layers} layers, {hidden} wide, every linear layer ternary, the head too. It writes
-something like Shakespeare. It is a real checkpoint for trying the compiler on, in the layout and with the tensor names of the
-published models; it is not a useful language model.
+something like Shakespeare. It is a real checkpoint for trying the compiler on, in the layout and with the
+tensor names of the published models; it is not a useful language model.
 
 ## Data
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,11 +102,12 @@ class SafetensorsFile:
         return CheckpointError(place + message)
 
     def _entry(self, name: str, value: object) -> _Entry:
-        fields = cast(dict[str, object], value) if isinstance(value, dict) else {}
-        if set(fields) != {"dtype", "shape", "data_offsets"}:
+        if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
             raise self._error(
-                f"expected an object of dtype, shape and data_offsets, found {_shown(value)}", name
+                f"expected an object of dtype, shape and data_offsets, found {_shown(cast(object, value))}",
+                name,
             )
+        fields = cast(dict[str, object], value)
         dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
         if not isinstance(dtype, str) or dtype not in _NUMPY_TYPES:
             raise self._error(f"expected a dtype of {', '.join(_NUMPY_TYPES)}, found {_shown(dtype)}", name)
@@ -263,7 +264,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     return values
 
 
-def _are_sizes(value: object) -> bool:
+def _are_sizes(value: object) -> TypeGuard[list[int]]:
     if not isinstance(value, list):
         return False
     items = cast(list[object], value)

@@ -111,7 +111,8 @@ def recur(forget: Tensor, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor
 
         last, states = cast(tuple[Tensor, Tensor], scan(step, state, (forget, inputs)))
         return states.transpose(0, 1), last
-    states = cast(Tensor, _Recurrence.apply(forget.contiguous(), inputs.contiguous(), state))
+    operands = (forget.contiguous(), inputs.contiguous(), state)
+    states = cast(Tensor, _Recurrence.apply(*operands))  # pyright: ignore[reportUnknownMemberType]
     return states.transpose(0, 1), states[-1]
 
 
@@ -166,20 +167,21 @@ class HGRNBitAttention(nn.Module):
         self, x: Tensor, lower_bound: Tensor | None, state: Tensor, caches: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """[B, T, H], [D], [B, D], the convolutions' caches -> [B, T, H], the new state, the new caches."""
+        new_caches: list[Tensor] = []
         if self.h_conv1d is not None:
             x, cache = self.h_conv1d(x, caches[0])
-            caches = (cache,)
+            new_caches += [cache]
         i, f = self.i_proj(x), self.f_proj(x)
         if self.i_conv1d is not None and self.f_conv1d is not None:
             i, i_cache = self.i_conv1d(i, caches[0])
             f, f_cache = self.f_conv1d(f, caches[1])
-            caches = (i_cache, f_cache)
+            new_caches += [i_cache, f_cache]
         f = torch.sigmoid(f)
         if lower_bound is not None:
             f = lower_bound + (1 - lower_bound) * f
         i = F.silu(i) * (1 - f)
         states, state = recur(f, i, state)
-        return self.o_proj(self.g_norm(self.g_proj(x), states)), state, caches
+        return self.o_proj(self.g_norm(self.g_proj(x), states)), state, tuple(new_caches)
 
 
 class HGRNBitMLP(nn.Module):
@@ -280,8 +282,6 @@ def load_model(path: str | Path) -> HGRNBitForCausalLM:
     checkpoint = Checkpoint(path)
     with torch.device("meta"):
         model = HGRNBitForCausalLM(checkpoint.config)
-    tensors = {
-        name: torch.from_numpy(checkpoint.read(name).astype(np.float32)) for name in checkpoint.names()
-    }
+    tensors = {name: torch.as_tensor(checkpoint.read(name).astype(np.float32)) for name in checkpoint.names()}
     model.load_state_dict(tensors, assign=True)
     return model.eval()
