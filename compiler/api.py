@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sterna.artifact import Artifact
-from sterna.artifact_writer import Contents, Progress, check_destination, no_progress, write_artifact
+from sterna.artifact_writer import Contents, check_destination, write_artifact
 from sterna.dialects.errors import CompileError
-from sterna.lowering import IMPORTED, STAGES, lower, print_ir
+from sterna.ir_text import print_ir
+from sterna.lowering import Progress, lower, lower_until, no_progress
 from sterna.model import CompiledModel
 from sterna.plugins import find_frontend, find_target
 from sterna.targets.program import Program
@@ -60,14 +61,7 @@ def build(
     check_destination(Path(path))
     chosen = find_target(target)
     imported = load_source(source, example_inputs, progress=progress)
-    stages = lower(
-        imported.module,
-        imported.weights,
-        chosen,
-        max_rows=max_rows,
-        keep=(IMPORTED, *STAGES),
-        observer=progress,
-    )
+    stages = lower(imported.module, imported.weights, chosen, max_rows=max_rows, progress=progress)
     progress("building kernels", 0, 1)
     program = Program.of(imported.module)
     kernels = chosen.build(imported.module)
@@ -101,8 +95,8 @@ def emit(
     if kind != "mlir" and kind not in chosen.emits:
         raise CompileError(f"target '{target}' emits {', '.join(('mlir', *chosen.emits))}, not '{kind}'")
     imported = load_source(source, example_inputs, progress=progress)
-    lower(imported.module, imported.weights, chosen, max_rows=max_rows, until=stage, observer=progress)
-    return print_ir(imported.module) if kind == "mlir" else chosen.emit(imported.module, kind, isa=isa)
+    lower_until(imported.module, imported.weights, chosen, stage, max_rows=max_rows)
+    return print_ir(imported.module) + "\n" if kind == "mlir" else chosen.emit(imported.module, kind, isa=isa)
 
 
 def load_source(

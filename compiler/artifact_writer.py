@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -36,15 +36,9 @@ from sterna.dialects.interpreter import evaluate_weight
 from sterna.dialects.layout import buffer_bytes, row_stride_bytes
 from sterna.dialects.ternary import Tensor, WeightOp
 from sterna.dialects.weights import WeightStore
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+from sterna.lowering import Progress, no_progress
 
 SAFETENSORS_TYPES = {"f32": ("F32", 4), "f16": ("F16", 2), "i8": ("I8", 1), "i64": ("I64", 8)}
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """For a caller that shows none."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def cached_artifact(checkpoint: Path, target: str) -> Path:
 
 
 def drop_others(artifact: Path) -> None:
-    """Removes what was compiled from earlier versions of the same checkpoint. Whoever runs one keeps its mapped files."""
+    """Removes what was compiled from earlier versions of the checkpoint. Whoever runs one keeps its mapped files."""
     for other in artifact.parent.glob("*.sterna"):
         if other != artifact:
             shutil.rmtree(other, ignore_errors=True)

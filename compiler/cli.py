@@ -64,18 +64,20 @@ OPT_HELP = """Run passes on IR text, as `sterna-opt` does; `sterna opt --help` l
 @click.group(
     help=OVERVIEW, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(__version__, prog_name="sterna")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None: ...
 
 
-@commands.command(help=RUN_HELP)
+@commands.command(help=RUN_HELP, short_help="Continue a prompt.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-p", "--prompt", help="What to continue; without it, stdin if that is a file or a pipe.")
 @click.option("-n", "--max-new-tokens", type=click.IntRange(0), default=200, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 is greedy.")
 @click.option("--top-k", type=click.IntRange(1), help="Choose among the K likeliest tokens.")
 @click.option(
-    "--top-p", type=click.FloatRange(0, 1, min_open=True), help="Choose among the likeliest of probability P."
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Choose among the likeliest with probability P.",
 )
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same text.")
 @click.option("--greedy", is_flag=True, help="Always the likeliest token.")
@@ -122,7 +124,7 @@ def run(
         click.echo(_speed(generation, compiled), err=True)
 
 
-@commands.command(name="compile", help=COMPILE_HELP)
+@commands.command(name="compile", help=COMPILE_HELP, short_help="Compile a checkpoint, or look inside.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "--target", default="cpu", show_default=True, help="What to compile for (see `sterna targets`)."
@@ -176,6 +178,7 @@ def compile_(
 
 @commands.command(
     help=OPT_HELP,
+    short_help="Run passes on IR text.",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
@@ -188,7 +191,7 @@ def opt(args: Sequence[str]) -> int:
 
 @commands.command()
 def targets() -> None:
-    """What this machine can compile for, and which instruction sets it runs."""
+    """What this machine compiles for, and what it can run."""
     from sterna.plugins import find_target, target_names
 
     for name in target_names():

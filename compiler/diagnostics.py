@@ -19,7 +19,10 @@ INPUT_ERRORS: tuple[type[BaseException], ...] = (
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without the listing of IR or text that xDSL adds to it."""
+    """The message without the listing of IR or text that xDSL adds to it.
+
+    One line, but for the one error that is a list: every op of a model that is not supported.
+    """
     match error:
         case ParseError():
             return f"{error.span.get_location()}: {_first_line(error.msg)}"
@@ -27,6 +30,8 @@ def one_line(error: BaseException) -> str:
             # The message is a heading, the offending text, carets, then what was expected.
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             return f"cannot read the passes: {lines[-1]}" + (f", in '{lines[2]}'" if len(lines) > 3 else "")
+        case CompileError() | FrontendError():
+            return str(error)
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}"
         case _:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from io import StringIO
+from collections.abc import Callable, Iterable, Sequence
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
-from xdsl.printer import Printer
 from xdsl.transforms import get_all_passes
 from xdsl.utils.arg_spec import parse_pipeline
 
 from sterna.dialects.context import make_context
 from sterna.dialects.errors import CompileError
 from sterna.dialects.weights import WeightStore
+from sterna.pass_runner import PassObserver, Stage, Step, run_passes
 from sterna.passes import PASSES
 from sterna.targets import Target
 
@@ -21,13 +20,38 @@ IMPORTED = "imported"
 STAGES = {"raised": "ternarize", "fused": "expand-math", "scheduled": "plan-memory"}
 """The stages that an artifact keeps, and the pass each one follows; `imported` comes before all passes."""
 
-PassObserver = Callable[[str, int, int], None]
-"""Called with the name of the pass that is about to run, how many ran, and how many there are."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """For a caller that shows none."""
+
+
+class StageKeeper(PassObserver):
+    """Keeps the texts of the stages it is asked for, and says which pass runs."""
+
+    def __init__(self, stages: Iterable[str], progress: Progress) -> None:
+        self.texts: dict[str, str] = {}
+        self._stages = {STAGES[name]: name for name in stages}
+        self._progress = progress
+        self._passes = 0
+
+    def begin(self, passes: Sequence[ModulePass], stage: Stage) -> None:
+        self._passes = len(passes)
+        self.texts[IMPORTED] = stage.text + "\n"
+
+    def before(self, step: Step, stage: Stage) -> None:
+        self._progress(step.name, step.number - 1, self._passes)
+
+    def after(self, step: Step, stage: Stage, seconds: float) -> None:
+        if step.name in self._stages:
+            self.texts[self._stages[step.name]] = stage.text + "\n"
 
 
 def parse_passes(target: Target, spec: str) -> list[ModulePass]:
     """The passes that pipeline text names: ours, the target's and xDSL's."""
-    available = {name: factory for name, factory in get_all_passes().items()}
+    available = dict(get_all_passes())
     available |= {name: (lambda found=found: found) for name, found in {**PASSES, **target.passes()}.items()}
     passes: list[ModulePass] = []
     for part in parse_pipeline(spec):
@@ -44,42 +68,21 @@ def stage_names(target: Target) -> tuple[str, ...]:
 
 
 def lower(
-    module: ModuleOp,
-    weights: WeightStore,
-    target: Target,
-    *,
-    max_rows: int = 64,
-    until: str | None = None,
-    keep: Iterable[str] = (),
-    observer: PassObserver | None = None,
+    module: ModuleOp, weights: WeightStore, target: Target, *, max_rows: int = 64, progress: Progress = no_progress
 ) -> dict[str, str]:
-    """Runs the target's pipeline on the module, in place, and returns the texts of the stages in `keep`.
-
-    `until` ends it after a stage or a pass. The module is verified after every pass.
-    """
-    if until is not None and until not in stage_names(target):
-        raise CompileError(f"unknown stage '{until}', expected one of: {', '.join(stage_names(target))}")
-    keep = set(keep)
-    texts = {IMPORTED: print_ir(module)} if IMPORTED in keep else {}
-    if until == IMPORTED:
-        return texts
-    context = make_context(weights)
+    """Runs the target's pipeline on the module, in place; returns the texts of the named stages."""
     passes = parse_passes(target, target.pipeline(max_rows=max_rows))
-    stages = {last: stage for stage, last in STAGES.items()}
-    last = STAGES.get(until, until) if until else None
-    for done, each in enumerate(passes):
-        if observer is not None:
-            observer(each.name, done, len(passes))
-        each.apply(context, module)
-        module.verify()
-        if (stage := stages.get(each.name)) in keep and stage is not None:
-            texts[stage] = print_ir(module)
-        if each.name == last:
-            break
-    return texts
+    keeper = StageKeeper(STAGES, progress)
+    run_passes(make_context(weights), module, passes, [keeper])
+    return keeper.texts
 
 
-def print_ir(module: ModuleOp) -> str:
-    out = StringIO()
-    Printer(stream=out).print_op(module)
-    return out.getvalue() + "\n"
+def lower_until(
+    module: ModuleOp, weights: WeightStore, target: Target, stage: str | None, *, max_rows: int = 64
+) -> None:
+    """Runs the target's pipeline on the module, in place, up to a stage or a pass; all of it for None."""
+    if stage is not None and stage not in stage_names(target):
+        raise CompileError(f"unknown stage '{stage}', expected one of: {', '.join(stage_names(target))}")
+    if stage != IMPORTED:
+        passes = parse_passes(target, target.pipeline(max_rows=max_rows))
+        run_passes(make_context(weights), module, passes, stop_after=STAGES.get(stage, stage) if stage else None)

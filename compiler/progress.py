@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sterna.artifact_writer import Progress as Report
-from sterna.artifact_writer import no_progress
+from sterna.lowering import Progress as Report
+from sterna.lowering import no_progress
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """How the next token is chosen from the logits.
 
-In this order: temperature, top-k, top-p, then one draw. Tokens are ranked by falling logit, and of equal logits the lower
-token comes first; that decides ties everywhere: in greedy choice, at the edge of top-k, and at the edge of top-p.
+In this order: temperature, top-k, top-p, then one draw. Tokens are ranked by falling logit, and of equal logits the
+lower token comes first; that decides ties everywhere: in greedy choice, at the edge of top-k and at that of top-p.
 Arithmetic is float64, and the draw is one number of numpy's PCG64, so a seed gives one text on one machine.
 """
 

@@ -1,7 +1,8 @@
 """Runs the `// RUN:` lines of every IR test in this process: a hundred of them take a few seconds.
 
-A RUN line is what a shell would run: `sterna-opt %s -p some-pass | filecheck %s`. Understood are `%s` (this file), `not`
-(the command is expected to fail), `2>&1`, and any number of RUN lines; a line that ends in a backslash goes on in the next.
+A RUN line is what a shell would run: `sterna-opt %s -p some-pass | filecheck %s`. Understood are `%s` (this file),
+`not` (the command is expected to fail), `2>&1`, and any number of RUN lines; one that ends in a backslash goes on in
+the next.
 """
 
 from __future__ import annotations

@@ -1,0 +1,73 @@
+# Everything a developer does here. The environment is made when it is first needed.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CHECKPOINT := examples/checkpoints/matmulfree-shakespeare
+ARTIFACT := build/matmulfree-shakespeare.sterna
+# The default wheel of torch for Linux brings gigabytes of CUDA; nothing here needs it.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WORKERS ?= 2
+
+help: ## what can be done here
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+demo: $(VENV)/run.stamp ## compile the trained checkpoint and let it write
+	@mkdir -p build
+	$(BIN)/sterna compile $(CHECKPOINT) --target cpu -o $(ARTIFACT)
+	$(BIN)/sterna run $(ARTIFACT) --prompt "ROMEO:" --seed 1
+
+test: lint types ## everything that CI does: lint, types, all tests
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: lint types ## what pre-commit runs: lint, types and the quick tests
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/test_filecheck.py
+
+lint: $(VENV)/dev.stamp ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/dev.stamp ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/dev.stamp link-tree ## pyright, strict
+	$(BIN)/pyright
+
+bench: $(VENV)/dev.stamp ## the benchmarks, each of which prints a table
+	for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
+
+docs: $(VENV)/dev.stamp ## run every code block of README and docs/
+	$(BIN)/python -m pytest tests/test_documents.py
+
+clean: ## remove what was built; the environment stays
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+
+# A type checker does not see the package-directory map of pyproject.toml, so it is given the tree that the map describes.
+link-tree:
+	@rm -rf build/typecheck && mkdir -p build/typecheck
+	@cp -rs $(CURDIR)/compiler build/typecheck/sterna
+	@cp -rs $(CURDIR)/{dialects,passes,targets,frontends} build/typecheck/sterna/
+	@find build/typecheck -name __pycache__ -prune -exec rm -r {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/torch.stamp: constraints.txt | $(BIN)/python
+	@echo "setting up $(VENV) ..."
+	$(PIP) install --retries 1 --no-deps -c constraints.txt --extra-index-url $(TORCH_INDEX) torch 2> >(grep -v Retrying >&2)
+	@touch $@
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
+	$(PIP) install -c constraints.txt -e '.[torch]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
+	$(PIP) install -c constraints.txt -e '.[torch,test,dev]'
+	@touch $@ $(VENV)/run.stamp
+
+.PHONY: help demo test check lint format types bench docs clean link-tree
