@@ -11,7 +11,7 @@ the same steps as one that was not. `export` writes the checkpoint directory and
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ RUNS = HERE.parent / "runs" / "shakespeare"
 CHECKPOINT = HERE / "checkpoints" / "matmulfree-shakespeare"
 VOCABULARY = 1024
 BOS, EOS = 0, 1
+MODEL_CARD = HERE / "data" / "model_card.md"
 LINEARS: dict[str, type[NormLinear]] = {"ternary": BitLinear, "float": NormLinear}
 # Ternary weights move only when a latent weight crosses a threshold, and so take a higher rate.
 PEAK_RATES = {"ternary": 4e-3, "float": 1.5e-3}
@@ -165,15 +166,72 @@ def sample(model: HGRNBitForCausalLM, tokenizer: Tokenizer, prompt: str, length:
     return tokenizer.decode(ids)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Recipe:
+    """What a run's weights depend on, but for the number of its steps."""
+
+    linear: str
+    streams: int
+    window: int
+    rate: float
+    weight_decay: float
+    dropout: float
+    seed: int
+    config: HGRNBitConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"config": self.config.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        return cls(**values | {"config": HGRNBitConfig.from_dict(values["config"])})
+
+    def build_model(self) -> HGRNBitForCausalLM:
+        return HGRNBitForCausalLM(self.config, LINEARS[self.linear])
+
+
 class Run:
     """A training run: model, optimizer, carried states, the best weights so far, and its record."""
 
-    model: HGRNBitForCausalLM
-    optimizer: torch.optim.AdamW
-    states: list[Tensor]
-    best: dict[str, Tensor]
-    record: dict[str, Any]
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.device = device
+        self.model = recipe.build_model().to(device)
+        add_dropout(self.model, recipe.dropout)
+        self.optimizer = build_optimizer(self.model)
+        self.states = self.model.initial_states(recipe.streams)
+        self.best: dict[str, Tensor] = {}
+        self.record: dict[str, Any] = {
+            "options": recipe.to_dict(), "step": 0, "best_step": 0, "best": math.inf, "history": [],
+            "seconds": 0.0,
+        }  # fmt: skip
+
+    def take_step(self, source: Streams, step: int, steps: int) -> float:
+        """One optimizer step; returns its loss in nats a token."""
+        progress = (step + 1) / steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(progress, self.recipe.rate)
+        self.optimizer.param_groups[0]["weight_decay"] = self.recipe.weight_decay if progress < 0.5 else 0.0
+        torch.manual_seed(self.recipe.seed + step)
+        inputs, targets, fresh = (tensor.to(self.device) for tensor in source.batch(step))
+        states = (torch.where(fresh[:, None], 0.0, state) for state in self.states)
+        logits, *states = self.model(inputs, *states)
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.states = tuple(state.detach() for state in states)
+        return loss.item()
+
+    def note(self, step: int, loss: float, bits: float, seconds: float) -> None:
+        """Records a validation after `step` steps, and keeps the weights if they are the best so far."""
+        if bits < self.record["best"]:
+            self.record |= {"best": bits, "best_step": step}
+            self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        self.record |= {"step": step, "seconds": seconds}
+        self.record["history"].append([step, round(loss, 4), round(bits, 4), round(seconds)])
 
     def save(self, path: Path) -> None:
         """One safetensors file, the record as JSON in its metadata; nothing in it is executable."""
@@ -183,27 +241,30 @@ class Run:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"{key}.{name}"] = value
+        tensors = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
         partial = path.with_suffix(".partial")
-        save_file(
-            {k: v.contiguous().clone() for k, v in tensors.items()},
-            partial,
-            {"record": json.dumps(self.record)},
-        )
+        save_file(tensors, partial, {"record": json.dumps(self.record)})
         partial.replace(path)
 
-    def load(self, path: Path) -> None:
+    def resume(self, path: Path) -> None:
         with safe_open(path, "pt") as file:
             self.record = json.loads(file.metadata()["record"])
-            names = list(file.keys())
-            names_of = {p: [n for n in names if n.startswith(p)] for p in ("model.", "best.")}
-            read = {p: {n.removeprefix(p): file.get_tensor(n) for n in ns} for p, ns in names_of.items()}
-            self.model.load_state_dict(read["model."])
-            self.best = read["best."]
-            self.states = [file.get_tensor(f"state.{i}") for i in range(len(self.states))]
+            if self.record["options"] != self.recipe.to_dict():
+                raise click.ClickException(f"{path} was made with other options: {self.record['options']}")
+            self.model.load_state_dict(tensors_under("model.", file))
+            self.best = tensors_under("best.", file)
+            self.states = tuple(
+                file.get_tensor(f"state.{i}").to(self.device) for i in range(len(self.states))
+            )
             for name, parameter in self.model.named_parameters():
-                self.optimizer.state[parameter] = {
-                    key: file.get_tensor(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+                state = {key: file.get_tensor(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+                moments = {key: state[key].to(self.device) for key in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = state | moments
+
+
+def tensors_under(prefix: str, file: Any) -> dict[str, Tensor]:
+    names = [name for name in list(file.keys()) if name.startswith(prefix)]
+    return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
 @click.group(help=__doc__)
@@ -212,17 +273,15 @@ def cli() -> None:
 
 
 @cli.command(context_settings={"show_default": True})
-@click.option(
-    "--linear", type=click.Choice(list(LINEARS)), default="ternary", help="Ternary or ordinary layers."
-)
-@click.option("--steps", default=3000, help="Optimizer steps; may be changed when resuming.")
+@click.option("--linear", type=click.Choice(list(LINEARS)), default="ternary", help="The kind of layer.")
+@click.option("--steps", default=4000, help="Optimizer steps; may be changed when resuming.")
 @click.option("--streams", default=8, help="Streams of text a step (the batch).")
 @click.option("--window", default=128, help="Tokens of each stream a step.")
-@click.option("--hidden", default=256)
-@click.option("--layers", default=4)
+@click.option("--hidden", default=256, help="Width.")
+@click.option("--layers", default=4, help="Depth.")
 @click.option("--rate", type=float, help="Peak learning rate.  [default: 4e-3 ternary, 1.5e-3 float]")
 @click.option("--weight-decay", default=0.1, help="On matrices, in the first half of the run only.")
-@click.option("--dropout", default=0.1)
+@click.option("--dropout", default=0.1, help="Of what each mixer adds to the residual stream.")
 @click.option("--seed", default=0)
 @click.option("--threads", default=1)
 @click.option("--device", default="cpu")
@@ -246,11 +305,10 @@ def train(
 ) -> None:
     """Train, or resume training."""
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)
     text = Text.read()
     tokenizer = tokenizer_for(runs, text)
-    train_tokens, validation_tokens = encode(tokenizer, text.train), encode(tokenizer, text.validation)
-    validation_size = len(text.validation.encode())
+    source = Streams(encode(tokenizer, text.train), streams, window)
+    validation, validation_bytes = encode(tokenizer, text.validation), len(text.validation.encode())
     config = HGRNBitConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden,
@@ -258,118 +316,51 @@ def train(
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
-    model = HGRNBitForCausalLM(config, LINEARS[linear]).to(device)
-    add_dropout(model, dropout)
     peak = rate if rate is not None else PEAK_RATES[linear]
-    options = {
-        "linear": linear, "streams": streams, "window": window, "rate": peak, "weight_decay": weight_decay,
-        "dropout": dropout, "seed": seed, "config": config.to_dict(),
-    }  # fmt: skip
-    record = {"options": options, "step": 0, "best_step": 0, "best": math.inf, "history": [], "seconds": 0.0}
-    run = Run(model, build_optimizer(model), list(model.initial_states(streams)), {}, record)
+    run = Run(Recipe(linear, streams, window, peak, weight_decay, dropout, seed, config), device)
     path = runs / f"{linear}.safetensors"
     if path.exists():
-        run.load(path)
-        if run.record["options"] != options:
-            raise click.ClickException(f"{path} was made with other options: {run.record['options']}")
-        run.states = [state.to(device) for state in run.states]
-    source = Streams(train_tokens, streams, window)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_tokens):,} training tokens")
-
-    model.train()
+        run.resume(path)
+    run.model.train()
     started = time.monotonic() - run.record["seconds"]
     with tqdm(total=steps, initial=run.record["step"], desc=linear, mininterval=10) as bar:
         for step in range(run.record["step"], steps):
-            progress = (step + 1) / steps
-            for group in run.optimizer.param_groups:
-                group["lr"] = learning_rate(progress, peak)
-            run.optimizer.param_groups[0]["weight_decay"] = weight_decay if progress < 0.5 else 0.0
-            torch.manual_seed(seed + step)
-            inputs, targets, fresh = (tensor.to(device) for tensor in source.batch(step))
-            run.states = [torch.where(fresh[:, None], 0.0, state) for state in run.states]
-            logits, *states = model(inputs, *run.states)
-            loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            run.optimizer.step()
-            run.optimizer.zero_grad(set_to_none=True)
-            run.states = [state.detach() for state in states]
+            loss = run.take_step(source, step, steps)
             bar.update()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-            if (step + 1) % evaluate_every and step + 1 != steps:
-                continue
-            measured = bits_per_byte(model, validation_tokens, validation_size, streams=16)
-            if measured < run.record["best"]:
-                run.record |= {"best": measured, "best_step": step + 1}
-                run.best = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-            seconds = time.monotonic() - started
-            run.record |= {"step": step + 1, "seconds": seconds, "steps": steps}
-            run.record["history"].append(
-                [step + 1, round(loss.item(), 4), round(measured, 4), round(seconds)]
-            )
-            run.save(path)
-            bar.write(
-                f"{linear} step {step + 1}: {measured:.4f} bits per byte on validation, {seconds:.0f} s"
-            )
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            if (step + 1) % evaluate_every == 0 or step + 1 == steps:
+                bits = bits_per_byte(run.model, validation, validation_bytes, streams=16)
+                seconds = time.monotonic() - started
+                run.note(step + 1, loss, bits, seconds)
+                run.save(path)
+                bar.write(f"{linear} step {step + 1}: {bits:.4f} bits per byte, {seconds:.0f} s")
 
 
-CARD = """\
----
-license: apache-2.0
-language: en
-tags: [matmul-free, ternary, hgrn_bit]
----
+@dataclass(frozen=True)
+class Trained:
+    """The best weights of a run, and how it came to them."""
 
-# matmulfree-shakespeare
+    recipe: Recipe
+    steps: int
+    best_step: int
+    weights: dict[str, Tensor]
 
-A MatMul-free language model (arXiv 2406.02528) small enough to compile, inspect and simulate whole:
-{parameters:,} parameters, {layers} layers, {hidden} wide, every linear layer ternary, the head too. It writes
-something like Shakespeare. It is a real checkpoint for trying the compiler on, in the layout and with the
-tensor names of the published models; it is not a useful language model.
+    @classmethod
+    def read(cls, path: Path) -> "Trained":
+        with safe_open(path, "pt") as file:
+            record = json.loads(file.metadata()["record"])
+            recipe = Recipe.from_dict(record["options"])
+            return cls(recipe, record["step"], record["best_step"], tensors_under("best.", file))
 
-## Data
+    @property
+    def tokens_read(self) -> int:
+        return self.best_step * self.recipe.streams * self.recipe.window
 
-Shakespeare's plays (public domain) as collected for karpathy/char-rnn, 1.1 MB: the first nine tenths to train on,
-the last tenth ({validation_bytes:,} bytes) to validate on. Byte-level BPE of {vocabulary} tokens, learnt from the
-training part only: {tokens:,} tokens of training text.
-
-## Training
-
-{commands}
-
-Random seed {seed}; {streams} streams of {window} tokens a step, the recurrent state carried along for 2,048 tokens;
-AdamW, cosine rate from {rate_ternary:g} (ternary) and {rate_float:g} (fp32), weight decay {weight_decay:g} in the
-first half, dropout {dropout:g}. The weights are those of the step that validated best. One CPU thread each.
-
-## Result
-
-Bits per byte of the whole validation text, read in order with the state carried from start to end
-(total nats / ln 2 / bytes). The weights here are rounded to float16. The
-fp32 model has the same shape, with ordinary linear layers in place of ternary ones.
-
-| model | best step | training tokens read | bits per byte |
-| --- | --- | --- | --- |
-| ternary, as here | {ternary[best_step]:,} of {ternary[steps]:,} | {ternary[read]:,} | **{ternary[bits]:.3f}** |
-| ternary, unrounded | as above | as above | {ternary[unrounded]:.3f} |
-| fp32 | {float[best_step]:,} of {float[steps]:,} | {float[read]:,} | {float[bits]:.3f} |
-
-The best step of both was chosen by this same text, which flatters both alike, a little.
-
-## A sample
-
-Temperature 0.8, after `ROMEO:`:
-
-```text
-{sample}
-```
-
-## Limits
-
-It has read 1 MB of one author. It knows no facts, its grammar wanders, and it never ends a text: `<|eos|>` is in the
-vocabulary, but not in the training data. Begin with `<|bos|>`, as training did.
-
-Licence: Apache-2.0.
-"""
+    def model(self, dtype: torch.dtype) -> HGRNBitForCausalLM:
+        """The model with its weights rounded to a type; it computes in f32 all the same."""
+        model = self.recipe.build_model()
+        model.load_state_dict({name: tensor.to(dtype) for name, tensor in self.weights.items()})
+        return model.eval()
 
 
 @cli.command()
@@ -381,58 +372,39 @@ def export(runs: Path, out: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     text = Text.read()
     tokenizer = tokenizer_for(runs, text)
-    validation_tokens = encode(tokenizer, text.validation)
-    size = len(text.validation.encode())
-    results: dict[str, dict[str, Any]] = {}
-    for linear, kind in LINEARS.items():
-        with safe_open(runs / f"{linear}.safetensors", "pt") as file:
-            record = json.loads(file.metadata()["record"])
-            best = {n.removeprefix("best."): file.get_tensor(n) for n in file.keys() if n.startswith("best.")}  # noqa: SIM118
-        options = record["options"]
-        model = HGRNBitForCausalLM(HGRNBitConfig.from_dict(options["config"]), kind).eval()
-        model.load_state_dict(best)
-        results[linear] = {
-            "steps": record["step"],
-            "best_step": record["best_step"],
-            "read": record["best_step"] * options["streams"] * options["window"],
-            "rate": options["rate"],
-            "bits": bits_per_byte(model, validation_tokens, size, streams=1),
-        }
-        if linear == "ternary":
-            rounded = {name: tensor.half() for name, tensor in best.items()}
-            model.load_state_dict(rounded)
-            ternary_model, ternary_options = model, options
-    ternary = results["ternary"]
-    ternary["unrounded"] = ternary["bits"]
-    ternary["bits"] = bits_per_byte(ternary_model, validation_tokens, size, streams=1)
-
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(rounded, out / "model.safetensors", {"format": "pt"})
-    (out / "model.safetensors").chmod(0o644)
-    write_json(out / "config.json", ternary_model.config.to_dict() | {"torch_dtype": "float16"})
-    ids = {"bos_token_id": BOS, "eos_token_id": EOS}
-    write_json(out / "generation_config.json", ids | {"do_sample": True, "temperature": 0.8})
-    tokenizer.save(str(out / "tokenizer.json"))
-    card = CARD.format(
-        **results,
-        **{key: ternary_options[key] for key in ("seed", "streams", "window", "weight_decay", "dropout")},
-        parameters=sum(p.numel() for p in ternary_model.parameters()),
-        layers=ternary_model.config.num_hidden_layers,
-        hidden=ternary_model.config.hidden_size,
-        vocabulary=tokenizer.get_vocab_size(),
-        validation_bytes=size,
-        tokens=len(encode(tokenizer, text.train)),
-        rate_ternary=ternary["rate"],
-        rate_float=results["float"]["rate"],
-        commands="\n".join(
-            f"    python examples/train_shakespeare.py train --linear {linear} --steps {result['steps']}"
-            for linear, result in results.items()
-        ),
-        sample=sample(ternary_model, tokenizer, "ROMEO:\n", 200, seed=0),
+    validation, validation_bytes = encode(tokenizer, text.validation), len(text.validation.encode())
+    ternary, fp32 = (Trained.read(runs / f"{linear}.safetensors") for linear in ("ternary", "float"))
+    rounded = ternary.model(torch.float16)
+    bits, unrounded_bits, fp32_bits = (
+        bits_per_byte(model, validation, validation_bytes, streams=1)
+        for model in (rounded, ternary.model(torch.float32), fp32.model(torch.float32))
+    )
+    write_checkpoint(out, rounded, tokenizer)
+    card = MODEL_CARD.read_text(encoding="utf-8").format(
+        ternary=ternary,
+        fp32=fp32,
+        bits=bits,
+        unrounded_bits=unrounded_bits,
+        fp32_bits=fp32_bits,
+        parameters=sum(tensor.numel() for tensor in ternary.weights.values()),
+        validation_bytes=validation_bytes,
+        training_tokens=len(encode(tokenizer, text.train)),
+        sample=sample(rounded, tokenizer, "ROMEO:\n", 200, seed=0),
     )
     (out / "README.md").write_text(card, encoding="utf-8")
-    for linear, result in results.items():
-        click.echo(f"{linear}: {result['bits']:.4f} bits per byte, best at step {result['best_step']}")
+    click.echo(f"bits per byte: ternary {bits:.4f} (unrounded {unrounded_bits:.4f}), fp32 {fp32_bits:.4f}")
+
+
+def write_checkpoint(out: Path, model: HGRNBitForCausalLM, tokenizer: Tokenizer) -> None:
+    """Float16, in Hugging Face layout."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)
+    ids = {"bos_token_id": BOS, "eos_token_id": EOS}
+    write_json(out / "config.json", model.config.to_dict() | {"torch_dtype": "float16"})
+    write_json(out / "generation_config.json", ids | {"do_sample": True, "temperature": 0.8})
+    tokenizer.save(str(out / "tokenizer.json"))
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
