@@ -1,0 +1,74 @@
+"""Targets: what a planned program is compiled for. Each is found through the entry point group `sterna.targets`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from xdsl.dialects.builtin import ModuleOp
+    from xdsl.passes import ModulePass
+
+    from sterna.targets.program import Program
+
+    Array = npt.NDArray[Any]
+    Bytes = npt.NDArray[np.uint8]
+
+ENTRY_POINT_GROUP = "sterna.targets"
+
+
+class Executable(Protocol):
+    """A program in memory, ready to run."""
+
+    @property
+    def isa(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Runs on arrays of the framework's shapes, in the order of the program's inputs; returns fresh arrays.
+
+        Any number of rows: more than `max_rows` run in pieces, and states go from one to the next. InputError, in one line,
+        for inputs of other shapes, types or values than the program takes.
+        """
+        ...
+
+
+class Target(Protocol):
+    """A machine to compile for."""
+
+    name: ClassVar[str]
+    emits: ClassVar[tuple[str, ...]]
+    """What `emit` can print, beside the IR itself."""
+
+    def passes(self) -> dict[str, type[ModulePass]]:
+        """The target's own lowering passes, by name."""
+        ...
+
+    def pipeline(self, *, max_rows: int = 64) -> str:
+        """The passes from imported to planned IR, as xDSL pipeline text."""
+        ...
+
+    def emit(self, planned: ModuleOp, kind: str, *, isa: str | None = None) -> str:
+        """The text of the planned module in one of the kinds of `emits`. The module stays as it is."""
+        ...
+
+    def build(self, planned: ModuleOp) -> dict[str, bytes]:
+        """The files that an artifact keeps, by name. The module stays as it is."""
+        ...
+
+    def load(
+        self,
+        files: Mapping[str, bytes | Path],
+        program: Program,
+        weights: Bytes,
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> Executable:
+        """Makes the files of `build` ready to run on packed weights, which stay mapped as they are."""
+        ...

@@ -1,0 +1,70 @@
+"""Kernel of `ternary.embedding`: copies rows of the table, widening float16."""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerType, f16, i16, i32, i64
+from xdsl.ir import Operation, SSAValue
+
+from sterna.dialects.numerics import LANES
+from sterna.targets.cpu.instructions import (
+    FLOATS,
+    INTS,
+    bitand,
+    bitcast,
+    bitor,
+    constant,
+    fmul,
+    icmp,
+    index,
+    load,
+    mul,
+    offset,
+    select,
+    sext,
+    shift_left,
+    vector_type,
+    zext,
+)
+from sterna.targets.cpu.kernel import Frame, blocks_of, each, is_tensor_of, load_floats, store_floats
+
+
+def widen_half(bits: SSAValue) -> SSAValue:
+    """float16, as sixteen i16, to float32: exact, in integer and float32 operations that every machine has.
+
+    Exponent and mantissa, moved 13 bits up, are the number times 2^-112, subnormals too; infinity and NaN need the full
+    exponent instead.
+    """
+    wide = zext(bits, i32)
+    magnitude = bitand(wide, constant(0x7FFF, INTS))
+    sign = shift_left(bitand(wide, constant(0x8000, INTS)), 16)
+    moved = shift_left(magnitude, 13)
+    scaled = bitcast(fmul(bitcast(moved, FLOATS), constant(2.0**112, FLOATS)), INTS)
+    special = bitor(moved, constant(0x7F800000, INTS))
+    value = select(icmp("sgt", magnitude, constant(0x7BFF, INTS)), special, scaled)
+    return bitcast(bitor(value, sign), FLOATS)
+
+
+def emit_embedding(op: Operation, frame: Frame) -> None:
+    tokens, table = frame.operands
+    (result,) = frame.results
+    token_type = tokens.type.get_element_type()
+    assert isinstance(token_type, IntegerType) and table.columns is not None
+    token_bytes = token_type.width.data // 8
+    single = not tokens.type.get_shape()
+    count = 1 if single else None if tokens.type.get_shape()[0] == DYNAMIC_INDEX else tokens.columns
+
+    def load_block(row: SSAValue, block: SSAValue) -> SSAValue:
+        if not is_tensor_of(table, f16):
+            return load_floats(row, block)
+        address = offset(row, mul(block, index(2 * LANES)))
+        return widen_half(load(address, vector_type(i16, LANES), 2 * LANES))
+
+    def copy_block(block: SSAValue) -> None:
+        def copy(t: SSAValue) -> None:
+            token = load(offset(tokens.pointer, mul(t, index(token_bytes))), token_type, token_bytes)
+            row = table.row(token if token_type == i64 else sext(token, i64))
+            store_floats(load_block(row, block), result.row(t), block)
+
+        each(index(0), frame.extent(count), copy)
+
+    frame.share(index(blocks_of(table.columns)), copy_block)

@@ -1,0 +1,260 @@
+"""The vocabulary that kernels are written in: one function an instruction, emitted at xDSL's implicit builder.
+
+`fadd(a, b)` appends an `llvm.fadd` to the block of the enclosing `ImplicitBuilder` and returns its value. Scalars and
+vectors are alike; `loop` makes an `scf.for`. No function sets a fast-math or no-wrap flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from xdsl.builder import ImplicitBuilder
+from xdsl.dialects import llvm, scf
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    DenseIntOrFPElementsAttr,
+    Float32Type,
+    FloatAttr,
+    IntegerAttr,
+    IntegerType,
+    VectorType,
+    f32,
+    i8,
+    i32,
+    i64,
+)
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+
+from sterna.dialects import llvm_vector
+from sterna.dialects.numerics import LANES
+
+POINTER = llvm.LLVMPointerType()
+FLOATS = VectorType(f32, [LANES])
+INTS = VectorType(i32, [LANES])
+BYTES = VectorType(i8, [LANES])
+
+
+def vector_type(element: Attribute, lanes: int) -> VectorType[Attribute]:
+    return VectorType(element, [lanes])
+
+
+def lanes_of(value: SSAValue) -> int:
+    """Lanes of a vector; 1 for a scalar."""
+    return value.type.get_shape()[0] if isinstance(value.type, VectorType) else 1
+
+
+def _like(value: SSAValue, element: Attribute) -> Attribute:
+    """`element`, or a vector of it if the value is a vector."""
+    return vector_type(element, lanes_of(value)) if isinstance(value.type, VectorType) else element
+
+
+def constant(value: float, type: Attribute) -> SSAValue:
+    """A number as an integer, a float, or a vector with that number in every lane."""
+    element = type.get_element_type() if isinstance(type, VectorType) else type
+    match element:
+        case IntegerType():
+            attribute: Attribute = IntegerAttr(int(value), element)
+        case Float32Type():
+            attribute = FloatAttr(value, element)
+        case _:
+            raise AssertionError(f"no constants of type {type}")
+    if isinstance(type, VectorType):
+        attribute = DenseIntOrFPElementsAttr.from_list(type, [attribute.value.data])
+    return llvm.ConstantOp(attribute, type).result
+
+
+def index(value: int) -> SSAValue:
+    return constant(value, i64)
+
+
+def _binary(op: type[Operation]) -> Callable[[SSAValue, SSAValue], SSAValue]:
+    def emit(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        assert lhs.type == rhs.type, f"{op.name} of {lhs.type} and {rhs.type}"
+        return op(lhs, rhs).results[0]  # pyright: ignore[reportCallIssue]
+
+    return emit
+
+
+fadd = _binary(llvm.FAddOp)
+fsub = _binary(llvm.FSubOp)
+fmul = _binary(llvm.FMulOp)
+fdiv = _binary(llvm.FDivOp)
+add = _binary(llvm.AddOp)
+sub = _binary(llvm.SubOp)
+mul = _binary(llvm.MulOp)
+udiv = _binary(llvm.UDivOp)
+bitand = _binary(llvm.AndOp)
+bitor = _binary(llvm.OrOp)
+bitxor = _binary(llvm.XOrOp)
+shl = _binary(llvm.ShlOp)
+lshr = _binary(llvm.LShrOp)
+ashr = _binary(llvm.AShrOp)
+
+
+def shift_left(value: SSAValue, bits: int) -> SSAValue:
+    return shl(value, constant(bits, value.type))
+
+
+def shift_right(value: SSAValue, bits: int) -> SSAValue:
+    """Arithmetic: the sign stays."""
+    return ashr(value, constant(bits, value.type))
+
+
+def icmp(predicate: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    code = IntegerAttr(llvm.ICmpPredicateFlag(predicate).to_int(), i64)
+    return llvm.ICmpOp(lhs, rhs, code).res
+
+
+def fcmp(predicate: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    if isinstance(lhs.type, VectorType):
+        return llvm_vector.FCmpOp(predicate, lhs, rhs).result
+    return llvm.FCmpOp(lhs, rhs, predicate).res
+
+
+def select(condition: SSAValue, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    if isinstance(condition.type, VectorType):
+        return llvm_vector.SelectOp(condition, lhs, rhs).result
+    return llvm.SelectOp(condition, lhs, rhs).res
+
+
+def smax(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    return select(icmp("sgt", lhs, rhs), lhs, rhs)
+
+
+def smin(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    return select(icmp("slt", lhs, rhs), lhs, rhs)
+
+
+def fneg(value: SSAValue) -> SSAValue:
+    return llvm.FNegOp(value).res
+
+
+def fmaximum(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    """The larger; NaN if either is; +0 of +0 and -0."""
+    return call_intrinsic(f"llvm.maximum.{_suffix(lhs)}", [lhs, rhs], lhs.type)
+
+
+def fminimum(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    """The smaller; NaN if either is; -0 of +0 and -0."""
+    return call_intrinsic(f"llvm.minimum.{_suffix(lhs)}", [lhs, rhs], lhs.type)
+
+
+def _suffix(value: SSAValue) -> str:
+    return f"v{lanes_of(value)}f32" if isinstance(value.type, VectorType) else "f32"
+
+
+def sqrt(value: SSAValue) -> SSAValue:
+    """Correctly rounded."""
+    return llvm.FSqrtOp(value).results[0]
+
+
+def fabs(value: SSAValue) -> SSAValue:
+    return llvm.FAbsOp(value, value.type).result
+
+
+def bitcast(value: SSAValue, type: Attribute) -> SSAValue:
+    return llvm.BitcastOp(value, type).result
+
+
+def sext(value: SSAValue, element: IntegerType) -> SSAValue:
+    return llvm.SExtOp(value, _like(value, element)).res
+
+
+def zext(value: SSAValue, element: IntegerType) -> SSAValue:
+    return llvm.ZExtOp(value, _like(value, element)).res
+
+
+def trunc(value: SSAValue, element: IntegerType) -> SSAValue:
+    return llvm.TruncOp(value, _like(value, element)).res
+
+
+def int_to_float(value: SSAValue) -> SSAValue:
+    """Signed integers to float32, rounded half to even."""
+    return llvm.SIToFPOp(value, _like(value, f32)).result
+
+
+def shuffle(lhs: SSAValue, rhs: SSAValue, mask: Sequence[int]) -> SSAValue:
+    assert isinstance(lhs.type, VectorType)
+    type = vector_type(lhs.type.get_element_type(), len(mask))
+    return llvm.ShuffleVectorOp(lhs, rhs, DenseArrayBase.from_list(i32, list(mask)), type).res
+
+
+def splat(value: SSAValue, lanes: int = LANES) -> SSAValue:
+    """A scalar in every lane."""
+    empty = llvm.UndefOp(vector_type(value.type, lanes)).res
+    first = llvm.InsertElementOp(empty, value, constant(0, i32)).res
+    return shuffle(first, empty, [0] * lanes)
+
+
+def lane(value: SSAValue, number: int) -> SSAValue:
+    return llvm_vector.ExtractElementOp(value, number).result
+
+
+def halves(value: SSAValue) -> tuple[SSAValue, SSAValue]:
+    lanes = lanes_of(value)
+    return shuffle(value, value, range(lanes // 2)), shuffle(value, value, range(lanes // 2, lanes))
+
+
+def concatenate(parts: Sequence[SSAValue]) -> SSAValue:
+    """The lanes of all parts, a power of two of them, in order."""
+    while len(parts) > 1:
+        width = 2 * lanes_of(parts[0])
+        parts = [shuffle(a, b, range(width)) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def tree(combine: Callable[[SSAValue, SSAValue], SSAValue], value: SSAValue) -> SSAValue:
+    """A halving tree over the lanes, down to a scalar: lane i meets lane i + lanes / 2 (`numerics.lane_sum`)."""
+    while lanes_of(value) > 1:
+        value = combine(*halves(value))
+    return lane(value, 0)
+
+
+def lane_numbers() -> SSAValue:
+    """0, 1, ..., 15."""
+    values = DenseIntOrFPElementsAttr.from_list(INTS, list(range(LANES)))
+    return llvm.ConstantOp(values, INTS).result
+
+
+def offset(pointer: SSAValue, bytes: SSAValue | int) -> SSAValue:
+    """The address `bytes` further."""
+    if isinstance(bytes, int) and bytes == 0:
+        return pointer
+    distance = index(bytes) if isinstance(bytes, int) else bytes
+    return llvm.GEPOp.from_mixed_indices(pointer, [distance], i8).result
+
+
+def load(pointer: SSAValue, type: Attribute, alignment: int) -> SSAValue:
+    return llvm.LoadOp(pointer, type, alignment).dereferenced_value
+
+
+def store(value: SSAValue, pointer: SSAValue, alignment: int) -> None:
+    llvm.StoreOp(value, pointer, alignment)
+
+
+def call_intrinsic(name: str, arguments: Sequence[SSAValue], result: Attribute) -> SSAValue:
+    value = llvm.CallIntrinsicOp(name, arguments, [result]).ress
+    assert value is not None
+    return value
+
+
+def prefetch(pointer: SSAValue) -> None:
+    """Asks for the cache line to be read soon, into every level; an address outside of any buffer is harmless."""
+    read, locality, data = 0, 3, 1
+    arguments = [pointer, *(constant(value, i32) for value in (read, locality, data))]
+    llvm.CallIntrinsicOp("llvm.prefetch.p0", arguments, [])
+
+
+def loop(
+    begin: SSAValue,
+    end: SSAValue,
+    body: Callable[..., Sequence[SSAValue]],
+    carried: Sequence[SSAValue] = (),
+    step: int = 1,
+) -> tuple[SSAValue, ...]:
+    """`for i in range(begin, end, step)`: `body(i, *carried)` gives the carried values of the next turn."""
+    block = Block(arg_types=[i64, *(value.type for value in carried)])
+    stride = index(step)
+    with ImplicitBuilder(block):
+        scf.YieldOp(*body(*block.args))
+    return tuple(scf.ForOp(begin, end, stride, list(carried), block).results)

@@ -1,0 +1,111 @@
+"""The CPU target: planned IR to LLVM IR, assembly and objects, and objects to executables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.passes import ModulePass
+from xdsl.transforms.convert_scf_to_cf import ConvertScfToCf
+
+from sterna.dialects.context import make_context
+from sterna.dialects.errors import CompileError
+from sterna.targets.cpu import codegen
+from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
+from sterna.targets.cpu.convert_to_llvm import ConvertToLLVMPass
+from sterna.targets.cpu.executable import CpuExecutable
+from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa
+from sterna.targets.cpu.translate import translate_module
+from sterna.targets.program import Program
+
+PORTABLE = "kernels.ll"
+ENTRY = "forward"
+
+PIPELINE = (
+    "raise",
+    "fold-weights",
+    "ternarize",
+    "fuse-norm-quantize",
+    "fuse-projections",
+    "fuse-elementwise",
+    "expand-math",
+    "choose-encodings",
+    "outline-layers",
+    "plan-memory",
+)
+
+
+def object_name(isa: Isa) -> str:
+    return f"kernels.{isa.name}.o"
+
+
+def llvm_ir(planned: ModuleOp, isa: Isa) -> str:
+    """LLVM IR of a planned module, which stays as it is: without the runtime, and not optimised."""
+    module = planned.clone()
+    context = make_context()
+    for step in (ConvertTernaryToLoopsPass(isa.name), ConvertScfToCf(), ConvertToLLVMPass()):
+        step.apply(context, module)
+    return translate_module(module)
+
+
+class CpuTarget:
+    name: ClassVar = "cpu"
+    emits: ClassVar = ("llvm", "asm")
+
+    def passes(self) -> dict[str, type[ModulePass]]:
+        passes: tuple[type[ModulePass], ...] = (ConvertTernaryToLoopsPass, ConvertToLLVMPass)
+        return {each.name: each for each in passes}
+
+    def pipeline(self, *, max_rows: int = 64) -> str:
+        return f"{','.join(PIPELINE)}{{max-rows={max_rows}}}"
+
+    def emit(self, planned: ModuleOp, kind: str, *, isa: str | None = None) -> str:
+        chosen = find_isa(isa) if isa is not None else best_isa()
+        source = llvm_ir(planned, chosen)
+        match kind:
+            case "llvm":
+                return source
+            case "asm":
+                return codegen.assembly(source, codegen.triple_of(chosen), chosen.features)
+            case _:
+                raise CompileError(f"target 'cpu' emits {', '.join(self.emits)}, not '{kind}'")
+
+    def build(self, planned: ModuleOp) -> dict[str, bytes]:
+        """An object for each level of x86-64, and portable LLVM IR for every other machine."""
+        sources = {isa.name: llvm_ir(planned, isa) for isa in ISAS}
+        objects = {
+            object_name(isa): codegen.compile_object(sources[isa.name], codegen.X86_TRIPLE, isa.features)
+            for isa in ISAS
+        }
+        return {**objects, PORTABLE: sources["baseline"].encode()}
+
+    def load(
+        self,
+        files: Mapping[str, bytes | Path],
+        program: Program,
+        weights: npt.NDArray[np.uint8],
+        *,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> CpuExecutable:
+        chosen = choose_isa(isa)
+        code = codegen.LoadedCode.of(_object_for(files, chosen))
+        return CpuExecutable(code, ENTRY, program, weights, isa=chosen.name, threads=threads)
+
+
+def _object_for(files: Mapping[str, bytes | Path], isa: Isa) -> bytes:
+    """The object for this machine: as built, or compiled now from the portable form."""
+    if codegen.host_is_x86() and object_name(isa) in files:
+        return _read(files[object_name(isa)])
+    if PORTABLE not in files:
+        raise CompileError(f"the artifact has neither {object_name(isa)} nor {PORTABLE}")
+    source = _read(files[PORTABLE]).decode(errors="replace")
+    return codegen.compile_object(source, codegen.host_triple(), "")
+
+
+def _read(file: Any) -> bytes:
+    return file.read_bytes() if isinstance(file, Path) else file
