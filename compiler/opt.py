@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, ClassVar
 
 from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
+from xdsl.passes import ModulePass, PassPipeline
 from xdsl.utils.arg_spec import parse_pipeline
 from xdsl.xdsl_opt_main import xDSLOptMain
 
@@ -22,6 +22,10 @@ from sterna.diagnostics import INPUT_ERRORS, one_line
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import Ternary, WeightOp
 from sterna.dialects.weights import RandomStore, SternaContext, WeightStore
+from sterna.instruments.interpret import interpret
+from sterna.instruments.options import WeightSource, add_to_argparse, from_options
+from sterna.instruments.reproducer import read_configuration
+from sterna.pass_runner import run_passes
 from sterna.plugins import find_target, target_names
 
 
@@ -44,6 +48,11 @@ def open_weights(source: str, module: ModuleOp) -> WeightStore:
 
     path = Path(source)
     return Checkpoint(path) if path.is_dir() else SafetensorsFile(path)
+
+
+def portable_source(source: str) -> str:
+    """What `--weights` takes in any directory."""
+    return source if source.partition(":")[0] == "random" else str(Path(source).resolve())
 
 
 class SternaOptMain(xDSLOptMain):
@@ -73,14 +82,45 @@ class SternaOptMain(xDSLOptMain):
             metavar="PATH|random[:SEED]",
             help="where passes read weights: a safetensors file, a checkpoint directory, or random numbers",
         )
+        arg_parser.add_argument(
+            "--run-reproducer", action="store_true", help="run what the configuration line of the input says"
+        )
+        add_to_argparse(arg_parser)
 
     def setup_pipeline(self) -> None:
+        if self.args.run_reproducer:
+            self._configure(Path(self.args.input_file or ""))
+        self.instruments = from_options(vars(self.args))
         for spec in parse_pipeline(self.args.passes):
             if spec.name not in self.available_passes:
                 close = get_close_matches(spec.name, self.available_passes, n=1)
                 hint = f"; did you mean '{close[0]}'?" if close else ""
                 raise CompileError(f"unknown pass '{spec.name}'{hint}")
-        super().setup_pipeline()
+        self.pipeline = PassPipeline.parse_spec(self.available_passes, self.args.passes)
+
+    def _configure(self, reproducer: Path) -> None:
+        configuration = read_configuration(reproducer)
+        self.args.passes = configuration.passes
+        self.args.weights = self.args.weights or configuration.weights
+        self.args.verify_each = self.args.verify_each or configuration.verify_each
+        self.args.seed = self.args.seed or configuration.seed
+
+    def apply_passes(self, prog: ModuleOp) -> None:
+        source = WeightSource(self.ctx.weights, self.args.weights and portable_source(self.args.weights))
+        run_passes(
+            self.ctx,
+            prog,
+            self.pipeline.passes,
+            self.instruments.observers(source),
+            stop_after=self.instruments.stop_after,
+            verify=not self.args.disable_verify,
+        )
+
+    def output_resulting_program(self, prog: ModuleOp) -> str:
+        asked = self.instruments
+        if not asked.run:
+            return super().output_resulting_program(prog)
+        return interpret(prog, self.ctx.weights, inputs=asked.input, rows=asked.rows, seed=asked.seed)
 
     def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
         # Text is MLIR whatever the file is called, unless --frontend says otherwise.
