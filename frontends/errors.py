@@ -1,5 +1,8 @@
 """What a frontend raises: one line that says where, what was found and what was expected."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 
 class FrontendError(Exception):
     """Input that a frontend cannot read; the message is one line, fit to be shown without a traceback."""
@@ -20,3 +23,27 @@ class CheckpointError(FrontendError):
 
 class TokenizerError(FrontendError):
     """A tokenizer that is absent, unreadable, or needs a library that is not installed."""
+
+
+@dataclass(frozen=True)
+class UnsupportedOp:
+    """One op of a model that the importer does not know: where it is, what it is, on which shapes."""
+
+    place: str
+    module: str
+    op: str
+    shapes: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.place, self.module, f"{self.op} on {self.shapes}", self.reason]
+        return ": ".join(part for part in parts if part)
+
+
+class UnsupportedOpsError(FrontendError):
+    """Every op of a model that cannot be imported, in one message: a summary, then a line for each op."""
+
+    def __init__(self, ops: Sequence[UnsupportedOp]) -> None:
+        self.ops = tuple(ops)
+        count = "1 op is" if len(ops) == 1 else f"{len(ops)} ops are"
+        super().__init__("\n  ".join([f"{count} not supported:", *map(str, ops)]))
