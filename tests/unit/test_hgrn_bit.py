@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,58 @@ def test_chunks_with_carried_state_equal_the_whole(
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=0.05)
     for state, expected in zip(states, last, strict=True):
         torch.testing.assert_close(state, expected, rtol=0, atol=0.05)
+
+
+def numpy_logits(weights: dict[str, np.ndarray], tokens: list[int], layers: int, eps: float) -> np.ndarray:
+    """The model written down a second time, token by token in float64, from the paper and the published code."""
+
+    def sigmoid(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-x))
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        return x / np.sqrt(np.mean(x * x) + eps) * weights[name]
+
+    def bit_linear(x: np.ndarray, name: str) -> np.ndarray:
+        x = norm(x, name + ".norm.weight")
+        weight = weights[name + ".weight"]
+        s, t = 127 / np.abs(x).max(), 1 / np.abs(weight).mean()
+        quantized = np.clip(np.rint(x * s), -128, 127)
+        ternary = np.clip(np.rint(weight * t), -1, 1)
+        return ternary @ quantized / (s * t)
+
+    shares = np.exp(weights["model.lower_bounds"])
+    shares /= shares.sum(axis=0)
+    states = [np.zeros(shares.shape[1]) for _ in range(layers)]
+    logits = []
+    for token in tokens:
+        x = weights["model.embeddings.weight"][token]
+        for layer in range(layers):
+            prefix = f"model.layers.{layer}."
+            h = norm(x, prefix + "attn_norm.weight")
+            i, f, g = (bit_linear(h, f"{prefix}attn.{name}_proj") for name in "ifg")
+            f = sigmoid(f)
+            if layer > 0:
+                bound = shares[1 : layer + 1].sum(axis=0)
+                f = bound + (1 - bound) * f
+            states[layer] = o = f * states[layer] + i * sigmoid(i) * (1 - f)
+            x = x + bit_linear(
+                norm(g, prefix + "attn.g_norm.weight") * o * sigmoid(o), prefix + "attn.o_proj"
+            )
+            gate, up = np.split(bit_linear(norm(x, prefix + "mlp_norm.weight"), prefix + "mlp.gate_proj"), 2)
+            x = x + bit_linear(gate * sigmoid(gate) * up, prefix + "mlp.down_proj")
+        logits.append(bit_linear(norm(x, "model.norm.weight"), "lm_head"))
+    return np.stack(logits)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_model_equals_a_second_writing_of_it(seed: int) -> None:
+    model = random_model(TINY, seed).double()
+    tokens = torch.randint(0, TINY.vocab_size, (1, 9))
+    with torch.no_grad():
+        logits, *_ = model(tokens, *(state.double() for state in model.initial_states()))
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    expected = numpy_logits(weights, tokens[0].tolist(), TINY.num_hidden_layers, TINY.rms_norm_eps)
+    np.testing.assert_allclose(logits[0].numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_recurrence_and_its_gradient_equal_the_written_out_loop() -> None:
