@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from xdsl.dialects.builtin import Float16Type, Float32Type, Float64Type, IndexType, IntegerType
+from xdsl.dialects.builtin import Float16Type, Float32Type, Float64Type, IndexType, IntegerType, TensorType
 from xdsl.ir import Attribute
 
 from sterna.dialects.encodings import BitType, TritType
@@ -14,8 +14,12 @@ from sterna.dialects.errors import CompileError
 INTEGERS = {1: np.bool_, 8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
 
 
-def dtype_of(element: Attribute) -> np.dtype[Any]:
-    """Trits and bits are int8, i1 is bool, other integers are signed; CompileError for a type without one."""
+def dtype_of(type: Attribute) -> np.dtype[Any]:
+    """The dtype of a scalar type, or of a tensor's elements; CompileError for a type without one.
+
+    Trits and bits are int8, i1 is bool, other integers are signed.
+    """
+    element = cast(TensorType[Attribute], type).element_type if isinstance(type, TensorType) else type
     match element:
         case Float32Type():
             return np.dtype(np.float32)

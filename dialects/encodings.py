@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, StringAttr, TensorType
 from xdsl.ir import Attribute, ParametrizedAttribute, TypeAttribute
@@ -32,8 +32,8 @@ class EncodingAttr(ParametrizedAttribute):
     """How the trits of a matrix `[M, K]` lie in memory: `#ternary.encoding<i2, tile = [4, 256]>`.
 
     `i2`: a trit w is the 2-bit field w + 1. The matrix is padded with zero trits (field value 1) to whole tiles
-    of `tile[0]` rows by `tile[1]` = 256 columns. Tiles are stored in row-major order of tiles, and a tile stores its rows
-    one after the other, 64 bytes each; byte b of a row holds in its bits 2f and 2f+1 the trit of column 64 f + b.
+    of `tile[0]` rows by `tile[1]` = 256 columns. Tiles are stored in row-major order of tiles, and a tile stores its
+    rows one after the other, 64 bytes each; byte b of a row holds in its bits 2f and 2f+1 the trit of column 64 f + b.
     So a 64-byte load (or two of 32, four of 16) masked by `0x03 << 2f` meets 64 consecutive activations,
     whatever the width of the vector, and one artifact serves every instruction set.
     """
@@ -51,7 +51,9 @@ class EncodingAttr(ParametrizedAttribute):
 
     def verify(self) -> None:
         if self.format.data not in self.FORMATS:
-            raise VerifyException(f"unknown encoding '{self.format.data}', expected one of {', '.join(self.FORMATS)}")
+            raise VerifyException(
+                f"unknown encoding '{self.format.data}', expected one of {', '.join(self.FORMATS)}"
+            )
         if len(self.tile) != 2 or self.tile.data[0].data < 1 or self.tile.data[1].data != 256:
             raise VerifyException("the tile of an i2 encoding is [rows, 256] with rows >= 1")
 
@@ -89,4 +91,6 @@ def encoding_of(type: TensorType[Attribute]) -> EncodingAttr | None:
 
 
 def is_trits(type: Attribute) -> bool:
-    return isinstance(type, TensorType) and isinstance(type.element_type, TritType | BitType)
+    if not isinstance(type, TensorType):
+        return False
+    return isinstance(cast(TensorType[Attribute], type).element_type, TritType | BitType)

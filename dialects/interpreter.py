@@ -7,7 +7,7 @@ a wrong dtype or shape stops at the operation that made it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType
@@ -94,7 +94,7 @@ class ModuleInterpreter:
 
 def _as_input(value: Array, type: Attribute, what: str) -> Array:
     array = np.asarray(value)
-    expected = _element_dtype(type)
+    expected = dtype_of(type)
     if not np.can_cast(array.dtype, expected, "safe"):
         raise CompileError(f"{what} is {type}, found elements of {array.dtype}")
     if not _has_shape(array, type):
@@ -102,14 +102,10 @@ def _as_input(value: Array, type: Attribute, what: str) -> Array:
     return array.astype(expected)
 
 
-def _element_dtype(type: Attribute) -> np.dtype[Any]:
-    return dtype_of(type.get_element_type() if isinstance(type, TensorType) else type)
-
-
 def _has_shape(array: Array, type: Attribute) -> bool:
     if not isinstance(type, TensorType):
         return array.ndim == 0
-    shape = type.get_shape()
+    shape = cast(TensorType[Attribute], type).get_shape()
     return len(shape) == array.ndim and all(
         size in (given, DYNAMIC_INDEX) for size, given in zip(shape, array.shape, strict=True)
     )
@@ -154,9 +150,7 @@ class _Interpreter(Interpreter):
         values = tuple(np.asarray(value) for value in result.values)
         for value, declared in zip(values, op.results, strict=True):
             type = declared.type
-            if value.dtype != _element_dtype(type) or not (
-                isinstance(type, TensorType) <= _has_shape(value, type)
-            ):
+            if value.dtype != dtype_of(type) or not (isinstance(type, TensorType) <= _has_shape(value, type)):
                 found = f"{value.dtype} of shape {value.shape}"
                 raise RunError(f"{op.name}: the result is {type}, but the program makes {found}", op.location)
         return OpImplResult(values, result.terminator_value)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
+F32 = npt.NDArray[Any]
+"""Arrays of float32, which numpy's type stubs cannot follow through arithmetic with float32 scalars."""
 
 LANES = 16
 """Partial sums of a reduction; sixteen float32 fill one 512-bit register."""

@@ -17,7 +17,7 @@ from xdsl.ir import Attribute
 from sterna.dialects.elements import dtype_of
 from sterna.dialects.encodings import BitType, EncodingAttr, encoding_of
 from sterna.dialects.errors import CompileError
-from sterna.dialects.layout import buffer_bytes, row_elements
+from sterna.dialects.layout import buffer_bytes, round_up, row_elements
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ def pack(array: Array, type: TensorType[Attribute]) -> Bytes:
         raise CompileError(f"cannot pack an array of shape {array.shape} as {type}")
     if (encoding := encoding_of(type)) is not None:
         return _pack_trits(array, type, encoding)
-    element = dtype_of(type.get_element_type())
+    element = dtype_of(type)
     if array.dtype != element and not np.can_cast(array.dtype, element, "safe"):
         raise CompileError(f"cannot pack {array.dtype} as {type} without rounding")
     out = np.zeros(buffer_bytes(type, max_rows=0), np.uint8)
@@ -67,12 +67,13 @@ def _rows(buffer: Bytes, type: TensorType[Attribute]) -> Array:
     """A view of the elements in a buffer as rows x columns."""
     rows, columns = _matrix_shape(type)
     stride = row_elements(type)
-    elements = buffer.view(dtype_of(type.get_element_type()))
+    elements = buffer.view(dtype_of(type))
     return elements[: rows * stride].reshape(rows, stride)[:, :columns]
 
 
-def _slabs(rows: int, columns: int, tile_rows: int) -> Iterator[tuple[int, int]]:
+def _slabs(shape: tuple[int, ...], tile_rows: int) -> Iterator[tuple[int, int]]:
     """Ranges of rows, of whole tiles but for the last, of about SLAB_ELEMENTS elements."""
+    rows, columns = shape
     step = max(SLAB_ELEMENTS // max(columns, 1) // tile_rows, 1) * tile_rows
     return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
@@ -91,14 +92,12 @@ def _pack_trits(array: Array, type: TensorType[Attribute], encoding: EncodingAtt
     out = np.full(buffer_bytes(type, max_rows=0), ZERO_TRITS)
     tiles = _tiles(out, type, encoding)
     _, tile_rows, across, _ = tiles.shape
-    for start, stop in _slabs(*array.shape, tile_rows):
+    for start, stop in _slabs(array.shape, tile_rows):
         slab = array[start:stop]
         _check_trits(slab, type)
-        padding = (-len(slab) % tile_rows, across * encoding.tile_columns - slab.shape[1])
-        fields = np.pad(
-            (slab + np.int8(1)).view(np.uint8), [(0, padding[0]), (0, padding[1])], constant_values=1
-        )
-        fields = fields.reshape(-1, tile_rows, across, FIELDS, FIELD_STRIDE)
+        padded = np.ones((round_up(len(slab), tile_rows), across * encoding.tile_columns), np.uint8)
+        padded[: len(slab), : slab.shape[1]] = slab + np.int8(1)
+        fields = padded.reshape(-1, tile_rows, across, FIELDS, FIELD_STRIDE)
         packed = fields[..., 0, :].copy()
         for field in range(1, FIELDS):
             packed |= fields[..., field, :] << np.uint8(2 * field)
@@ -111,7 +110,7 @@ def _unpack_trits(packed: Bytes, type: TensorType[Attribute], encoding: Encoding
     array = np.empty(type.get_shape(), np.int8)
     tiles = _tiles(packed, type, encoding)
     tile_rows = encoding.tile_rows
-    for start, stop in _slabs(*array.shape, tile_rows):
+    for start, stop in _slabs(array.shape, tile_rows):
         some = tiles[start // tile_rows : ceil(stop / tile_rows)]
         fields = np.stack([some >> np.uint8(2 * field) & np.uint8(3) for field in range(FIELDS)], axis=-2)
         trits = fields.reshape(len(some) * tile_rows, -1)[: stop - start, : array.shape[1]].view(

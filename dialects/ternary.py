@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from typing import ClassVar, cast
 
 from xdsl.dialects.builtin import (
-    DenseArrayBase,
     I64,
     Float32Type,
     FloatAttr,
     IntegerAttr,
+    IntegerType,
     ModuleOp,
     StringAttr,
     SymbolNameConstraint,
     SymbolRefAttr,
     TensorType,
+    f16,
     f32,
     i8,
     i32,
-    i64,
 )
-from xdsl.ir import Attribute, Block, Dialect, Operation, Region, SSAValue
+from xdsl.ir import Attribute, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     AnyAttr,
     AttrSizedOperandSegments,
@@ -39,7 +39,6 @@ from xdsl.irdl import (
     opt_prop_def,
     opt_region_def,
     prop_def,
-    region_def,
     result_def,
     traits_def,
     var_operand_def,
@@ -47,50 +46,50 @@ from xdsl.irdl import (
 )
 from xdsl.parser import Parser
 from xdsl.printer import Printer
-from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, Pure, SymbolOpInterface
+from xdsl.traits import IsolatedFromAbove, NoTerminator, Pure, SymbolOpInterface
 from xdsl.utils.exceptions import VerifyException
 
+from sterna.dialects.constraints import (
+    Tensor,
+    f32_attr,
+    lanes_attr,
+    quantized_types,
+    require,
+    require_lanes,
+    require_quantized,
+    require_type,
+    rows_of,
+    tensor,
+)
 from sterna.dialects.encodings import BitType, EncodingAttr, TritType, is_trits
 from sterna.dialects.numerics import LANES
+from sterna.dialects.regions import ElementwiseOp, ProjectOp, YieldOp, scalar_region
 
-Tensor = TensorType[Attribute]
-
-
-def tensor(value: SSAValue) -> Tensor:
-    """The tensor type of a value that its op's constraints made a tensor."""
-    assert isinstance(value.type, TensorType)
-    return cast(Tensor, value.type)
-
-
-def f32_attr(value: float) -> FloatAttr[Float32Type]:
-    return FloatAttr(value, f32)
-
-
-def lanes_attr(value: int) -> IntegerAttr[I64]:
-    return IntegerAttr(value, i64)
-
-
-def rows_of(type: Tensor) -> tuple[int, ...]:
-    """The shape without its last axis."""
-    return type.get_shape()[:-1]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise VerifyException(message)
-
-
-@irdl_op_definition
-class YieldOp(IRDLOperation):
-    """Ends the region of a `weight`, an `elementwise` or a `project`."""
-
-    name = "ternary.yield"
-    values = var_operand_def()
-    traits = traits_def(IsTerminator())
-    assembly_format = "$values attr-dict `:` type($values)"
-
-    def __init__(self, *values: SSAValue) -> None:
-        super().__init__(operands=[list(values)])
+__all__ = [
+    "AbsmeanOp",
+    "AccumulateOp",
+    "DequantizeOp",
+    "ElementwiseOp",
+    "EmbeddingOp",
+    "LoadOp",
+    "NormQuantizeOp",
+    "ProjectOp",
+    "QuantizeOp",
+    "RmsNormOp",
+    "ScanOp",
+    "Tensor",
+    "TernarizeOp",
+    "Ternary",
+    "WeightOp",
+    "YieldOp",
+    "f32_attr",
+    "find_weight",
+    "lanes_attr",
+    "quantized_types",
+    "rows_of",
+    "scalar_region",
+    "tensor",
+]
 
 
 @irdl_op_definition
@@ -98,8 +97,8 @@ class WeightOp(IRDLOperation):
     """A named tensor of the model. Its numbers live in a weight store beside the IR, never in the text.
 
     `ternary.weight @w : tensor<4x8xf32>` is read from the store under the key `w` (stored float16 and bfloat16 widen
-    exactly). With a region, the weight is derived: the region computes it from other weights when it is needed, so constant
-    folding moves work there without evaluating it, and a 2.7-billion-parameter program stays text.
+    exactly). With a region, the weight is derived: the region computes it from other weights when it is needed, so
+    constant folding moves work there without evaluating it, and a 2.7-billion-parameter program stays text.
     The type may carry a `#ternary.encoding`, which says how the bytes lie in a packed artifact.
     """
 
@@ -121,7 +120,7 @@ class WeightOp(IRDLOperation):
         if not isinstance(last, YieldOp) or len(last.values) != 1:
             raise VerifyException("the region of a weight ends in a ternary.yield of one value")
         yielded = tensor(last.values[0])
-        _require(
+        require(
             yielded.get_shape() == self.type.get_shape()
             and yielded.element_type == self.type.get_element_type(),
             f"yields {yielded}, but the weight is {self.type}",
@@ -184,9 +183,11 @@ class EmbeddingOp(IRDLOperation):
 
     def verify_(self) -> None:
         table = tensor(self.table)
-        _require(table.get_num_dims() == 2, "the table has two axes")
+        require(table.get_num_dims() == 2, "the table has two axes")
         shape = (*tensor(self.tokens).get_shape(), table.get_shape()[1])
-        _require(tensor(self.result).get_shape() == shape, f"the result's shape is {shape}")
+        require(isinstance(tensor(self.tokens).element_type, IntegerType), "tokens are integers")
+        require(table.element_type in (f32, f16), "the table is of f32 or f16")
+        require_type(self.result, "the result", f32, shape)
 
 
 @irdl_op_definition
@@ -216,16 +217,18 @@ class RmsNormOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _require(
-            tensor(self.x).get_shape()[-1:] == tensor(self.weight).get_shape(),
-            "the weight has one element a column",
-        )
+        x = tensor(self.x)
+        require(x.get_num_dims() > 0, "x has a last axis")
+        require_type(self.x, "x", f32)
+        require_type(self.weight, "the weight", f32, x.get_shape()[-1:])
+        require_lanes(self.lanes.value.data)
 
 
 @irdl_op_definition
 class QuantizeOp(IRDLOperation):
-    """Per-row absmax quantization: d = max(max|x|, eps); q = clamp(round_half_even(x * (127 / d)), -128, 127); step = d / 127.
+    """Per-row absmax quantization to int8.
 
+    d = max(max|x|, eps); q = clamp(round_half_even(x * (127 / d)), -128, 127); step = d / 127.
     x: f32 `[T, K]`; q: i8 `[T, K]`; step: f32 `[T]`, so that q * step approximates x. An element whose product is NaN
     gives q = 0, and its row's step is NaN or inf: what follows is NaN. Source: BitNet b1.58, arXiv 2402.17764.
     """
@@ -244,22 +247,15 @@ class QuantizeOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _require(
-            (self.q.type, self.step.type) == quantized_types(tensor(self.x)),
-            "q is i8 like x, step is f32, one a row",
-        )
-
-
-def quantized_types(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The types of (q, step) for rows of type `x`."""
-    return TensorType(i8, x.get_shape()), TensorType(f32, rows_of(x))
+        require_quantized(self.x, self.q, self.step)
 
 
 @irdl_op_definition
 class AbsmeanOp(IRDLOperation):
     """Weight quantization of BitNet b1.58: d = max(mean|w|, eps); t = clamp(round_half_even(w * (1 / d)), -1, 1).
 
-    w: f32 `[M, K]`; trits: `[M, K]`; scale = d: f32 scalar, so that t * d approximates w. Source: arXiv 2402.17764, eq. 1-3.
+    w: f32 `[M, K]`; trits: `[M, K]`; scale = d: f32 scalar, so that t * d approximates w.
+    Source: arXiv 2402.17764, eq. 1-3.
     """
 
     name = "ternary.absmean"
@@ -277,13 +273,18 @@ class AbsmeanOp(IRDLOperation):
             result_types=[TensorType(TritType(), tensor(w).get_shape()), TensorType(f32, [])],
         )
 
+    def verify_(self) -> None:
+        require_type(self.w, "w", f32)
+        require_type(self.trits, "trits", TritType(), tensor(self.w).get_shape())
+        require_type(self.scale, "scale", f32, ())
+
 
 @irdl_op_definition
 class TernarizeOp(IRDLOperation):
     """Exact decomposition of a weight that is ternary already: w = t * scale with t in {-1, 0, +1}.
 
-    w: f32 `[M, K]` whose non-zero elements all have one magnitude; trits: `[M, K]`; scale: f32 scalar (0 becomes 1 for a
-    weight that is all zero). The interpreter raises for any other weight; the pass `ternarize` proves it from the store.
+    w: f32 `[M, K]` whose non-zero elements all have one magnitude; trits: `[M, K]`; scale: f32 scalar, 1 for a weight
+    that is all zero. The interpreter raises for any other weight; the pass `ternarize` proves it from the store.
     """
 
     name = "ternary.ternarize"
@@ -297,6 +298,11 @@ class TernarizeOp(IRDLOperation):
         super().__init__(
             operands=[w], result_types=[TensorType(TritType(), tensor(w).get_shape()), TensorType(f32, [])]
         )
+
+    def verify_(self) -> None:
+        require_type(self.w, "w", f32)
+        require_type(self.trits, "trits", TritType(), tensor(self.w).get_shape())
+        require_type(self.scale, "scale", f32, ())
 
 
 @irdl_op_definition
@@ -319,13 +325,14 @@ class AccumulateOp(IRDLOperation):
 
     def verify_(self) -> None:
         q, w = tensor(self.q), tensor(self.w)
-        _require(is_trits(w) and w.get_num_dims() == 2, "w is a matrix of trits or bits")
-        _require(
+        require(is_trits(w) and w.get_num_dims() == 2, "w is a matrix of trits or bits")
+        require(
             q.get_shape()[-1] == w.get_shape()[1],
             f"q has {q.get_shape()[-1]} columns, w has {w.get_shape()[1]}",
         )
-        _require(w.get_shape()[1] < 1 << 24, "K must be below 2^24: a longer sum could overflow int32")
-        _require(tensor(self.acc).get_shape() == (*rows_of(q), w.get_shape()[0]), "acc is [T, M]")
+        require(w.get_shape()[1] < 1 << 24, "K must be below 2^24: a longer sum could overflow int32")
+        require_type(self.q, "q", i8)
+        require_type(self.acc, "acc", i32, (*rows_of(q), w.get_shape()[0]))
 
 
 @irdl_op_definition
@@ -341,10 +348,21 @@ class DequantizeOp(IRDLOperation):
     scale = operand_def(TensorType)
     result = result_def(TensorType)
     traits = traits_def(Pure())
-    assembly_format = "$acc `,` $step `,` $scale attr-dict `:` type($acc) `,` type($step) `,` type($scale) `->` type($result)"
+    assembly_format = (
+        "$acc `,` $step `,` $scale attr-dict "
+        "`:` type($acc) `,` type($step) `,` type($scale) `->` type($result)"
+    )
 
     def __init__(self, acc: SSAValue, step: SSAValue, scale: SSAValue) -> None:
         super().__init__(operands=[acc, step, scale], result_types=[TensorType(f32, tensor(acc).get_shape())])
+
+    def verify_(self) -> None:
+        shape = tensor(self.acc).get_shape()
+        require(len(shape) > 0, "acc has a last axis")
+        require_type(self.acc, "acc", i32)
+        require_type(self.step, "step", f32, shape[:-1])
+        require_type(self.scale, "scale", f32, ())
+        require_type(self.result, "the result", f32, shape)
 
 
 @irdl_op_definition
@@ -369,6 +387,12 @@ class ScanOp(IRDLOperation):
     def __init__(self, f: SSAValue, i: SSAValue, init: SSAValue) -> None:
         super().__init__(operands=[f, i, init], result_types=[i.type, init.type])
 
+    def verify_(self) -> None:
+        shape = tensor(self.i).get_shape()
+        require(len(shape) == 2, "f and i are [T, D]")
+        require_type(self.i, "i", f32)
+        require_type(self.init, "init", f32, shape[1:])
+
 
 @irdl_op_definition
 class NormQuantizeOp(IRDLOperation):
@@ -379,11 +403,12 @@ class NormQuantizeOp(IRDLOperation):
         y_j = x * g_j                 d_j = max(max|y_j| * r, quantize_eps)
         q_j = clamp(round_half_even(y_j * (r * (127 / d_j))), -128, 127)        step_j = d_j / 127
 
-    Without `outer`, r = 1 / sqrt(sum(x^2) / K + eps). With it (a norm of a norm, whose weight `outer` = a is already a factor
-    of every gain), r_o = 1 / sqrt(sum(x^2) / K + outer_eps) and
+    Without `outer`, r = 1 / sqrt(sum(x^2) / K + eps). With it (a norm of a norm, whose weight `outer` = a is already a
+    factor of every gain), r_o = 1 / sqrt(sum(x^2) / K + outer_eps) and
     r = r_o * (1 / sqrt((r_o * r_o) * (sum((x a)^2) / K) + eps)).
 
-    x: f32 `[T, K]`; outer, gains: f32 `[K]`; results: q_j i8 `[T, K]` for every gain, then step_j f32 `[T]` for every gain.
+    x: f32 `[T, K]`; outer, gains: f32 `[K]`; results: q_j i8 `[T, K]` for every gain, then step_j f32 `[T]` for every
+    gain.
     """
 
     name = "ternary.norm_quantize"
@@ -430,127 +455,13 @@ class NormQuantizeOp(IRDLOperation):
         )
 
     def verify_(self) -> None:
-        _require((self.outer is None) == (self.outer_eps is None), "outer and outer_eps come together")
-        _require(len(self.q) == len(self.step) == len(self.gains) > 0, "one q and one step a gain")
-        column = TensorType(f32, tensor(self.x).get_shape()[-1:])
-        _require(all(g.type == column for g in self.gains), f"a gain is {column}")
-
-
-def _verify_region(op: ElementwiseOp | ProjectOp, scalars: int) -> None:
-    """`body` takes `scalars` f32 arguments and yields one f32 a result."""
-    block = op.body.block
-    _require(
-        [a.type for a in block.args] == [f32] * scalars, f"the region takes {scalars} arguments of type f32"
-    )
-    last = block.last_op
-    _require(
-        isinstance(last, YieldOp) and [v.type for v in last.values] == [f32] * len(op.results),
-        "the region ends in a ternary.yield of one f32 a result",
-    )
-
-
-def _verify_extras(extras: Sequence[SSAValue], shape: tuple[int, ...]) -> None:
-    for extra in extras:
-        given = tensor(extra).get_shape()
-        _require(given in (shape, shape[-1:], ()), f"an input of shape {given} does not broadcast to {shape}")
-
-
-@irdl_op_definition
-class ElementwiseOp(IRDLOperation):
-    """A group of elementwise operations as one op: the region, on scalars, gives element [t, m] of every result.
-
-    inputs: f32 `[T, M]`, `[M]` (the same for every row) or scalar; results: f32 `[T, M]`, all of one type. The region may use
-    `arith` and `math` on f32, i32 and i1 scalars, and nothing from outside.
-    """
-
-    name = "ternary.elementwise"
-    inputs = var_operand_def(TensorType)
-    outs = var_result_def(TensorType)
-    body = region_def("single_block")
-    traits = traits_def(IsolatedFromAbove(), Pure())
-    assembly_format = "`(` $inputs `:` type($inputs) `)` $body attr-dict `->` type($outs)"
-
-    def __init__(self, inputs: Sequence[SSAValue], body: Region, result_types: Sequence[Attribute]) -> None:
-        super().__init__(operands=[list(inputs)], regions=[body], result_types=[list(result_types)])
-
-    def verify_(self) -> None:
-        _verify_region(self, len(self.inputs))
-        _verify_extras(self.inputs, tensor(self.outs[0]).get_shape())
-
-
-@irdl_op_definition
-class ProjectOp(IRDLOperation):
-    """Projections that are computed together, with their elementwise tail: one parallel region over [t, m].
-
-    For every weight j, which reads the quantized rows number `reads[j]`,
-
-        y_j[t, m] = f32(sum_k q[reads[j]][t, k] * weights[j][m, k]) * (steps[reads[j]][t] * scales[j])
-
-    and the region, on the scalars y_0, y_1, ... and then the extras at [t, m], gives element [t, m] of every result.
-
-    q: i8 `[T, K]`; steps: f32 `[T]`, one for every q; weights: trits `[M, K]`, all of one M; scales: f32 scalars, one for every
-    weight; extras: f32 `[T, M]`, `[M]` or scalar; results: f32 `[T, M]`.
-    """
-
-    name = "ternary.project"
-    q = var_operand_def(TensorType)
-    steps = var_operand_def(TensorType)
-    weights = var_operand_def(TensorType)
-    scales = var_operand_def(TensorType)
-    extras = var_operand_def(TensorType)
-    reads = prop_def(DenseArrayBase.constr(i64))
-    outs = var_result_def(TensorType)
-    body = region_def("single_block")
-    irdl_options = (AttrSizedOperandSegments(as_property=True),)
-    traits = traits_def(IsolatedFromAbove(), Pure())
-    assembly_format = (
-        "`quantized` `(` $q `:` type($q) `)` `steps` `(` $steps `:` type($steps) `)` "
-        "`weights` `(` $weights `:` type($weights) `)` `scales` `(` $scales `:` type($scales) `)` `reads` `=` $reads "
-        "(`with` `(` $extras^ `:` type($extras) `)`)? $body attr-dict `->` type($outs)"
-    )
-
-    def __init__(
-        self,
-        q: Sequence[SSAValue],
-        steps: Sequence[SSAValue],
-        weights: Sequence[SSAValue],
-        scales: Sequence[SSAValue],
-        extras: Sequence[SSAValue],
-        reads: Sequence[int],
-        body: Region,
-        result_types: Sequence[Attribute],
-    ) -> None:
-        super().__init__(
-            operands=[list(q), list(steps), list(weights), list(scales), list(extras)],
-            properties={"reads": DenseArrayBase.from_list(i64, list(reads))},
-            regions=[body],
-            result_types=[list(result_types)],
-        )
-
-    def verify_(self) -> None:
-        reads = self.reads.get_values()
-        _require(len(self.q) == len(self.steps) > 0, "one step a quantized input")
-        _require(len(self.weights) == len(self.scales) == len(reads) > 0, "one scale and one read a weight")
-        _require(all(0 <= r < len(self.q) for r in reads), "reads names quantized inputs by number")
-        rows = tensor(self.weights[0]).get_shape()[0]
-        shape = (*rows_of(tensor(self.q[0])), rows)
-        for weight, read in zip(self.weights, reads, strict=True):
-            k = tensor(self.q[read]).get_shape()[-1]
-            _require(is_trits(weight.type), "weights are matrices of trits or bits")
-            _require(
-                tensor(weight).get_shape() == (rows, k), f"a weight that reads {k} columns is {rows} x {k}"
-            )
-            _require(k < 1 << 24, "K must be below 2^24: a longer sum could overflow int32")
-        _require(
-            all(tensor(out).get_shape() == shape for out in self.outs), f"the results have shape {shape}"
-        )
-        _verify_region(self, len(self.weights) + len(self.extras))
-        _verify_extras(self.extras, shape)
-
-
-def scalar_region(arguments: int) -> Region:
-    """An empty region for `elementwise` or `project`, with `arguments` f32 block arguments."""
-    return Region(Block(arg_types=[f32] * arguments))
+        require((self.outer is None) == (self.outer_eps is None), "outer and outer_eps come together")
+        require(len(self.q) == len(self.step) == len(self.gains) > 0, "one q and one step a gain")
+        for q, step in zip(self.q, self.step, strict=True):
+            require_quantized(self.x, q, step)
+        for gain in (*self.gains, *((self.outer,) if self.outer is not None else ())):
+            require_type(gain, "a gain", f32, tensor(self.x).get_shape()[-1:])
+        require_lanes(self.lanes.value.data)
 
 
 def find_weight(module: Operation, name: str) -> WeightOp | None:

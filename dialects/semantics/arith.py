@@ -102,8 +102,10 @@ def float_to_signed(values: Array, to: np.dtype[Any]) -> Array:
     limits = np.iinfo(to)
     whole = np.trunc(values.astype(np.float64))
     fits = (whole >= limits.min) & (whole < -float(limits.min))
-    saturated = np.where(whole > 0, to.type(limits.max), np.where(whole < 0, to.type(limits.min), to.type(0)))
-    return np.where(fits, np.where(fits, whole, 0.0).astype(to), saturated)
+    result: Array = np.where(fits, whole, 0.0).astype(to)
+    result[whole >= -float(limits.min)] = limits.max
+    result[whole < limits.min] = limits.min
+    return result
 
 
 def cast(values: Array, to: np.dtype[Any]) -> Array:

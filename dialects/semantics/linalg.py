@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from xdsl.dialects import arith, linalg
-from xdsl.dialects.builtin import DenseArrayBase
+from xdsl.dialects.builtin import DenseArrayBase, IntegerType
 from xdsl.dialects.linalg import IteratorType
 from xdsl.interpreter import (
     Interpreter,
@@ -35,12 +35,14 @@ from sterna.dialects.semantics.table import Array
 PRODUCTS_AT_ONCE = 1 << 22
 """Elements of the temporary of a dense product."""
 
-DEFAULT_MAPS = tuple(
-    AffineMap.from_callable(indices)
-    for indices in (lambda i, j, k: (i, k), lambda i, j, k: (k, j), lambda i, j, k: (i, j))
+ROW, COLUMN, INNER = (AffineDimExpr(loop) for loop in range(3))
+MATMUL_MAPS = (
+    AffineMap(3, 0, (ROW, INNER)),
+    AffineMap(3, 0, (INNER, COLUMN)),
+    AffineMap(3, 0, (ROW, COLUMN)),
 )
 
-ORDER_FREE = {
+ORDER_FREE: dict[type[Operation], Any] = {
     arith.MaximumfOp: maximum,
     arith.MinimumfOp: minimum,
     arith.MaxSIOp: np.maximum,
@@ -119,7 +121,7 @@ class LinalgFunctions(InterpreterFunctions):
 
     @impl(linalg.MatmulOp)
     def matmul(self, interpreter: Interpreter, op: linalg.MatmulOp, args: PythonValues) -> PythonValues:
-        if tuple(map.data for map in op.indexing_maps) != DEFAULT_MAPS:
+        if tuple(map.data for map in op.indexing_maps) != MATMUL_MAPS:
             raise CompileError(
                 "a matmul with its own indexing maps is not supported; write a linalg.transpose"
             )
@@ -161,5 +163,5 @@ class LinalgFunctions(InterpreterFunctions):
         return tuple(outs)
 
 
-def axes(dimensions: DenseArrayBase) -> tuple[int, ...]:
-    return tuple(int(axis) for axis in dimensions.get_values())
+def axes(dimensions: DenseArrayBase[IntegerType]) -> tuple[int, ...]:
+    return dimensions.get_values()

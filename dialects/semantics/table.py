@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import TensorType
 from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImpl, PythonValues, impl
 from xdsl.ir import Operation, SSAValue
 
@@ -19,7 +18,7 @@ Meaning = OpImpl[Any, Any]
 
 def dtype(value: SSAValue) -> np.dtype[Any]:
     """The dtype of a value's elements; of the value itself where it is a scalar."""
-    return dtype_of(value.type.get_element_type() if isinstance(value.type, TensorType) else value.type)
+    return dtype_of(value.type)
 
 
 def applies(op_type: type[Operation], function: Callable[..., Any]) -> Meaning:

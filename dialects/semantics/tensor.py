@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 from xdsl.dialects import tensor
-from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerType, TensorType
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 from xdsl.ir import Attribute
 
@@ -24,10 +24,10 @@ def shape_of(type: TensorType[Attribute], sizes: Iterator[int] | Sequence[int]) 
     return shape
 
 
-def index_list(static: DenseArrayBase, dynamic: Sequence[int]) -> list[int]:
+def index_list(static: DenseArrayBase[IntegerType], dynamic: Sequence[int]) -> list[int]:
     """Static indices with the dynamic ones in the places marked as such."""
     remaining = iter(dynamic)
-    return [int(next(remaining)) if index == DYNAMIC_INDEX else int(index) for index in static.get_values()]
+    return [int(next(remaining)) if index == DYNAMIC_INDEX else index for index in static.get_values()]
 
 
 def slices(

@@ -65,7 +65,6 @@ class TernaryFunctions(InterpreterFunctions):
         self.read_weight = read_weight
 
     embedding = applies(ternary.EmbeddingOp, embed)
-    ternarize = impl(ternary.TernarizeOp)(lambda self, interpreter, op, args: decompose(args[0]))
     accumulate = applies(ternary.AccumulateOp, numerics.accumulate)
     dequantize = applies(ternary.DequantizeOp, dequantize)
 
@@ -95,6 +94,12 @@ class TernaryFunctions(InterpreterFunctions):
     @impl(ternary.AbsmeanOp)
     def absmean(self, interpreter: Interpreter, op: ternary.AbsmeanOp, args: PythonValues) -> PythonValues:
         return numerics.absmean(args[0], op.eps.value.data)
+
+    @impl(ternary.TernarizeOp)
+    def ternarize(
+        self, interpreter: Interpreter, op: ternary.TernarizeOp, args: PythonValues
+    ) -> PythonValues:
+        return decompose(args[0])
 
     @impl(ternary.ScanOp)
     def scan(self, interpreter: Interpreter, op: ternary.ScanOp, args: PythonValues) -> PythonValues:

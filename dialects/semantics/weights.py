@@ -81,7 +81,7 @@ def _convert(array: Array, type: TensorType[Attribute]) -> Array:
         if not np.array_equal(trits, array) or (trits.size and np.abs(trits).max() > 1):
             raise CompileError(f"expected {type.get_element_type()}, found other values in the weight store")
         return trits
-    dtype = dtype_of(type.get_element_type())
+    dtype = dtype_of(type)
     if not np.can_cast(array.dtype, dtype, "safe"):
         raise CompileError(f"expected elements of {dtype}, found {array.dtype} in the weight store")
     return array.astype(dtype, copy=False)
