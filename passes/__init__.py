@@ -1,0 +1,23 @@
+"""The passes of Sterna that belong to no target, by the names that pipelines call them."""
+
+from xdsl.passes import ModulePass
+
+from sterna.passes.choose_encodings import ChooseEncodingsPass
+from sterna.passes.expand_math import ExpandMathPass
+from sterna.passes.fuse_elementwise import FuseElementwisePass
+from sterna.passes.fuse_norm_quantize import FuseNormQuantizePass
+from sterna.passes.fuse_projections import FuseProjectionsPass
+from sterna.passes.outline_layers import OutlineLayersPass
+from sterna.passes.plan_memory import PlanMemoryPass
+from sterna.passes.ternarize import TernarizePass
+
+PASSES: dict[str, type[ModulePass]] = {
+    "ternarize": TernarizePass,
+    "fuse-norm-quantize": FuseNormQuantizePass,
+    "fuse-projections": FuseProjectionsPass,
+    "fuse-elementwise": FuseElementwisePass,
+    "expand-math": ExpandMathPass,
+    "choose-encodings": ChooseEncodingsPass,
+    "outline-layers": OutlineLayersPass,
+    "plan-memory": PlanMemoryPass,
+}

@@ -1,0 +1,280 @@
+"""Gathers elementwise tensor operations into the regions of fused ops.
+
+    %yi, %yf = ternary.project ... {
+    ^bb0(%i: f32, %f: f32):
+      ternary.yield %i, %f : f32, f32
+    } -> tensor<?x256xf32>, tensor<?x256xf32>
+    %lb = linalg.broadcast ins(%bound : tensor<256xf32>) outs(%empty : tensor<?x256xf32>) dimensions = [0]
+    %k = arith.mulf %lb, %yf : tensor<?x256xf32>
+    %o = arith.addf %k, %yi : tensor<?x256xf32>
+
+becomes
+
+    %o = ternary.project ... with(%bound : tensor<256xf32>) {
+    ^bb0(%i: f32, %f: f32, %b: f32):
+      %k = arith.mulf %b, %f : f32
+      %o = arith.addf %k, %i : f32
+      ternary.yield %o : f32
+    } -> tensor<?x256xf32>
+
+so that intermediate values never reach memory. What reads the result of a projection becomes its epilogue; the
+rest gathers in `ternary.elementwise` ops. A splat constant becomes a scalar one; a broadcast row or scalar is
+read where it is.
+
+Why it is right: every bit stays, each element sees the same operations in the same order. A group is a
+contiguous run of the block, and its fused op stands in its place. An operation joins the group that defines one
+of its operands if everything else that it needs can stand before the group, which is so unless that depends on
+the group itself: so no cycle arises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from xdsl.context import Context
+from xdsl.dialects.arith import ConstantOp, FloatingPointLikeBinaryOperation, NegfOp
+from xdsl.dialects.builtin import (
+    AnyFloat,
+    DenseIntOrFPElementsAttr,
+    FloatAttr,
+    ModuleOp,
+    TensorType,
+    f32,
+)
+from xdsl.dialects.func import FuncOp
+from xdsl.dialects.linalg import BroadcastOp
+from xdsl.dialects.math import FloatingPointLikeUnaryMathOperation
+from xdsl.dialects.tensor import SplatOp
+from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.transforms.dead_code_elimination import region_dce
+
+from sterna.dialects.ternary import ElementwiseOp, ProjectOp, YieldOp, scalar_region, tensor
+
+Constant = FloatAttr[AnyFloat]
+
+
+@dataclass(eq=False)
+class Group:
+    """Neighbours in a block that become one op; a project, if there is one, comes first."""
+
+    members: list[Operation]
+
+    @property
+    def project(self) -> ProjectOp | None:
+        return first if isinstance(first := self.members[0], ProjectOp) else None
+
+    @property
+    def type(self) -> Attribute:
+        return self.members[0].results[0].type
+
+    @property
+    def elementwise(self) -> Sequence[Operation]:
+        return self.members[1:] if self.project else self.members
+
+    def outside_users(self, value: SSAValue) -> list[Operation]:
+        return [use.operation for use in value.uses if use.operation not in self.members]
+
+
+def is_elementwise(op: Operation) -> bool:
+    """An f32 tensor operation whose element [t, m] reads elements [t, m]."""
+    if not isinstance(op, FloatingPointLikeBinaryOperation | NegfOp | FloatingPointLikeUnaryMathOperation):
+        return False
+    type = op.results[0].type
+    return isinstance(type, TensorType) and type.element_type == f32 and set(op.operand_types) == {type}
+
+
+def scalar_source(value: SSAValue) -> Constant | SSAValue:
+    """What a region reads for an element of `value`: a constant, or a tensor that broadcasts to it (often itself)."""
+    match value.owner:
+        case SplatOp(input=scalar) if isinstance(scalar.owner, ConstantOp):
+            return cast(Constant, scalar.owner.value)
+        case ConstantOp(value=DenseIntOrFPElementsAttr() as elements) if elements.is_splat():
+            return FloatAttr(cast(float, elements.get_values()[0]), f32)
+        case BroadcastOp(input=source) as op:
+            source_type = tensor(source)
+            # Whole rows, or one scalar: what a fused op takes as an input.
+            leading = len(tensor(value).get_shape()) - source_type.get_num_dims()
+            if op.dimensions.get_values() == tuple(range(leading)) and source_type.get_num_dims() <= 1:
+                return scalar_source(source)
+    return value
+
+
+class Grouping:
+    """The groups of a block. The operations stay in it, and it stays valid, while they grow."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.of: dict[Operation, Group] = {}
+        for op in list(block.ops):
+            seeds = isinstance(op, ProjectOp)
+            if seeds or (is_elementwise(op) and not any(self.join(op, g) for g in self.producers(op))):
+                self.of[op] = Group([op])
+        for op in reversed(list(block.ops)):
+            if (group := self.of.get(op)) and op is group.members[0]:
+                self.merge_into_only_reader(group)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(dict.fromkeys(self.of.values()))
+
+    def producers(self, op: Operation) -> Iterator[Group]:
+        """Groups of the op's shape that define its operands: projects first, and the nearest first."""
+        found = {group for value in op.operands if (group := self.of.get(cast(Operation, value.owner)))}
+        found = {group for group in found if group.type == op.results[0].type}
+        nearest: list[Group] = []
+        before = op.prev_op
+        while len(nearest) < len(found) and before is not None:
+            if (group := self.of.get(before)) in found and group not in nearest:
+                nearest.append(cast(Group, group))
+            before = before.prev_op
+        yield from sorted(nearest, key=lambda group: group.project is None)
+
+    def join(self, op: Operation, group: Group) -> bool:
+        """Moves the op to the end of the group, and what it needs besides to before the group."""
+        between: dict[Operation, bool] = {}
+        later = group.members[-1].next_op
+        while later is not op:
+            assert later is not None
+            between[later] = False
+            later = later.next_op
+        work = [value.owner for value in op.operands]
+        while work:
+            needed = work.pop()
+            if not isinstance(needed, Operation) or between.get(needed, True):
+                continue
+            # Groups move whole, so that they stay contiguous.
+            for member in self.of[needed].members if needed in self.of else [needed]:
+                between[member] = True
+                owners = [value.owner for inner in member.walk() for value in inner.operands]
+                if any(owner in group.members for owner in owners):
+                    return False
+                work += owners
+        for needed in [needed for needed, moves in between.items() if moves]:
+            self.move_before(needed, group.members[0])
+        op.detach()
+        self.block.insert_op_after(op, group.members[-1])
+        group.members.append(op)
+        self.of[op] = group
+        return True
+
+    def merge_into_only_reader(self, group: Group) -> None:
+        """A group whose values are read by one other group, and nowhere else, belongs to that one."""
+        users = {user for op in group.members for user in group.outside_users(op.results[0])}
+        readers = {self.of.get(user) for user in users}
+        reader = readers.pop() if len(readers) == 1 else None
+        if group.project or reader is None or reader.type != group.type or reader.project in users:
+            return
+        at = 1 if reader.project else 0
+        for op in group.members:
+            self.move_before(op, reader.members[at])
+            self.of[op] = reader
+        reader.members[at:at] = group.members
+
+    def move_before(self, op: Operation, place: Operation) -> None:
+        op.detach()
+        self.block.insert_op_before(op, place)
+
+
+class ScalarBody:
+    """The region of a fused op while it is built: the scalar that stands for an element of each tensor."""
+
+    def __init__(self, inputs: Sequence[SSAValue], known: int = 0) -> None:
+        self.region = scalar_region(known + len(inputs))
+        self.scalars = dict(zip(inputs, self.region.block.args[known:], strict=True))
+        self._constants: dict[Constant, SSAValue] = {}
+
+    def add(self, op: Operation) -> None:
+        operands = [self._scalar(scalar_source(value)) for value in op.operands]
+        scalar = type(op).create(
+            operands=operands,
+            result_types=[f32],
+            properties=op.properties,
+            attributes=op.attributes,
+            location=op.location,
+        )
+        self.region.block.add_op(scalar)
+        self.scalars[op.results[0]] = scalar.results[0]
+
+    def inline(self, project: ProjectOp) -> None:
+        """The region that the project has; its arguments are the first of this one."""
+        old = project.body.block
+        mapped: dict[SSAValue, SSAValue] = dict(zip(old.args, self.region.block.args, strict=False))
+        self.region.block.add_ops(op.clone(mapped) for op in old.ops if not isinstance(op, YieldOp))
+        assert old.last_op is not None
+        for out, value in zip(project.outs, old.last_op.operands, strict=True):
+            self.scalars[out] = mapped[value]
+
+    def _scalar(self, source: Constant | SSAValue) -> SSAValue:
+        if isinstance(source, SSAValue):
+            return self.scalars[source]
+        if source not in self._constants:
+            constant = ConstantOp(source)
+            self.region.block.add_op(constant)
+            self._constants[source] = constant.result
+        return self._constants[source]
+
+
+def fuse(group: Group) -> None:
+    """Replaces the members of a group by one op."""
+    results = [value for op in group.members for value in op.results if group.outside_users(value)]
+    sources = [scalar_source(value) for op in group.elementwise for value in op.operands]
+    inputs = [
+        source
+        for source in dict.fromkeys(sources)
+        if isinstance(source, SSAValue) and source.owner not in group.members
+    ]
+    if (project := group.project) is not None:
+        body = ScalarBody(inputs, known=len(project.body.block.args))
+        body.inline(project)
+    else:
+        body = ScalarBody(inputs)
+    for op in group.elementwise:
+        body.add(op)
+    body.region.block.add_op(YieldOp(*(body.scalars[value] for value in results)))
+
+    types = [value.type for value in results]
+    fused = (
+        ElementwiseOp(inputs, body.region, types)
+        if project is None
+        else ProjectOp(
+            q=project.q,
+            steps=project.steps,
+            weights=project.weights,
+            scales=project.scales,
+            extras=[*project.extras, *inputs],
+            reads=project.reads.get_values(),
+            body=body.region,
+            result_types=types,
+        )
+    )
+    first = group.members[0]
+    fused.location = first.location
+    assert first.parent is not None
+    first.parent.insert_op_before(fused, first)
+    for value, new in zip(results, fused.outs, strict=True):
+        value.replace_all_uses_with(new)
+    for op in reversed(group.members):
+        op.detach()
+        op.erase()
+
+
+@dataclass(frozen=True)
+class FuseElementwisePass(ModulePass):
+    name = "fuse-elementwise"
+
+    def apply(self, ctx: Context, op: ModuleOp) -> None:
+        for func in op.ops:
+            if not isinstance(func, FuncOp):
+                continue
+            region_dce(func.body)
+            for block in func.body.blocks:
+                for group in Grouping(block):
+                    if group.elementwise:
+                        fuse(group)
+                # Not known to be free of effects, so dead code elimination leaves it.
+                for dead in [op for op in block.ops if isinstance(op, BroadcastOp) and not op.result[0].uses]:
+                    dead.detach()
+                    dead.erase()
+            region_dce(func.body)
