@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from sterna.artifact import Artifact
 from sterna.artifact_writer import Contents, check_destination, write_artifact
 from sterna.dialects.errors import CompileError
+from sterna.instruments.options import Instruments, WeightSource
 from sterna.ir_text import print_ir
-from sterna.lowering import Progress, lower, lower_until, no_progress
+from sterna.lowering import lower, lower_until
 from sterna.model import CompiledModel
 from sterna.plugins import find_frontend, find_target
+from sterna.progress import Progress, no_progress
 from sterna.targets.program import Program
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from sterna.frontends import Imported
 
     Source = str | Path | torch.nn.Module
+
+UNWATCHED = Instruments()
+"""A pass that fails leaves a reproducer; nothing is printed."""
 
 COMPANIONS = ("tokenizer.json", "tokenizer.model")
 
@@ -36,15 +41,17 @@ def compile(
     threads: int | None = None,
     isa: str | None = None,
     progress: Progress = no_progress,
+    **options: Any,
 ) -> CompiledModel:
     """Compiles a checkpoint directory or a `torch.nn.Module`, and loads the result.
 
-    A module needs `example_inputs`, as `torch.export` does. `max_rows` is how many tokens a kernel takes at once. The
-    artifact lives in a temporary folder until `.save(path)`. CompileError says what cannot be compiled and where.
+    A module needs `example_inputs`, as `torch.export` does; `options` go to the frontend (for a module: `dynamic_rows`,
+    `states`, `input_names`). `max_rows` is how many tokens a kernel takes at once. The artifact lives in a temporary
+    folder until `.save(path)`. CompileError says what cannot be compiled and where.
     """
     folder = TemporaryDirectory(prefix="sterna-", ignore_cleanup_errors=True)
     path = Path(folder.name) / "model.sterna"
-    build(source, path, target, example_inputs, max_rows=max_rows, progress=progress)
+    build(source, path, target, example_inputs, max_rows=max_rows, progress=progress, **options)
     return CompiledModel(Artifact.open(path, verify=False), threads=threads, isa=isa, owner=folder)
 
 
@@ -56,12 +63,22 @@ def build(
     *,
     max_rows: int = 64,
     progress: Progress = no_progress,
+    instruments: Instruments = UNWATCHED,
+    **options: Any,
 ) -> None:
     """Compiles to an artifact at `path`, in place of an artifact that is there, without loading it."""
     check_destination(Path(path))
     chosen = find_target(target)
-    imported = load_source(source, example_inputs, progress=progress)
-    stages = lower(imported.module, imported.weights, chosen, max_rows=max_rows, progress=progress)
+    progress("importing", 0, 1)
+    imported = load_source(source, example_inputs, **options)
+    stages = lower(
+        imported.module,
+        imported.weights,
+        chosen,
+        max_rows=max_rows,
+        progress=progress,
+        observers=instruments.observers(_weight_source(source, imported)),
+    )
     progress("building kernels", 0, 1)
     program = Program.of(imported.module)
     kernels = chosen.build(imported.module)
@@ -89,36 +106,48 @@ def emit(
     isa: str | None = None,
     max_rows: int = 64,
     progress: Progress = no_progress,
+    instruments: Instruments = UNWATCHED,
 ) -> str:
-    """The text of a stage of the IR (`kind` "mlir"), or of what the target makes of the last one."""
+    """The text of a stage of the IR (`kind` "mlir"), or of what the target makes of the last one.
+
+    If the instruments say `run`, the text is instead what the interpreter makes of the IR at that stage.
+    """
     chosen = find_target(target)
     if kind != "mlir" and kind not in chosen.emits:
         raise CompileError(f"target '{target}' emits {', '.join(('mlir', *chosen.emits))}, not '{kind}'")
-    imported = load_source(source, example_inputs, progress=progress)
-    lower_until(imported.module, imported.weights, chosen, stage, max_rows=max_rows)
+    progress("importing", 0, 1)
+    imported = load_source(source, example_inputs)
+    observers = instruments.observers(_weight_source(source, imported))
+    lower_until(imported.module, imported.weights, chosen, stage, max_rows=max_rows, observers=observers)
+    if instruments.run:
+        return instruments.interpret(imported.module, imported.weights)
     return print_ir(imported.module) + "\n" if kind == "mlir" else chosen.emit(imported.module, kind, isa=isa)
 
 
-def load_source(
-    source: Source, example_inputs: Sequence[Any] | None, *, progress: Progress = no_progress
-) -> Imported:
+def load_source(source: Source, example_inputs: Sequence[Any] | None, **options: Any) -> Imported:
     """What the frontend for that kind of source makes of it."""
-    progress("importing", 0, 1)
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.exists():
-            raise CompileError(f"{path}: no such file or directory")
-        if not path.is_dir():
-            raise CompileError(f"{path}: expected a checkpoint directory with a config.json, found a file")
-        return find_frontend("checkpoint").load(path)
-    return find_frontend("torch").load(source, example_inputs)
+    if not isinstance(source, str | Path):
+        if example_inputs is None:
+            raise CompileError(f"{type(source).__name__}: a module needs example_inputs: a tuple of tensors")
+        return find_frontend("torch").load(source, example_inputs, **options)
+    path = Path(source)
+    if not path.exists():
+        raise CompileError(f"{path}: no such file or directory")
+    if not path.is_dir():
+        raise CompileError(f"{path}: expected a checkpoint directory with a config.json, found a file")
+    return find_frontend("checkpoint").load(path, **options)
+
+
+def _weight_source(source: Source, imported: Imported) -> WeightSource:
+    name = str(Path(source).resolve()) if isinstance(source, str | Path) else None
+    return WeightSource(imported.weights, name)
 
 
 def _companions(imported: Imported) -> dict[str, bytes]:
     """The checkpoint's files that the runtime reads."""
     files: dict[str, bytes] = {}
     if imported.config is not None:
-        files["config.json"] = (json.dumps(imported.config, indent=1) + "\n").encode()
+        files["config.json"] = (json.dumps(dict(imported.config), indent=1) + "\n").encode()
     if imported.tokenizer is not None:
         folder = imported.tokenizer if imported.tokenizer.is_dir() else imported.tokenizer.parent
         files |= {name: (folder / name).read_bytes() for name in COMPANIONS if (folder / name).is_file()}

@@ -98,8 +98,10 @@ class Manifest:
         if record.take("format_version", int) != FORMAT_VERSION:
             raise record.error("format_version", f"{FORMAT_VERSION}; compile the model again")
         seal = record.take("seal", str)
-        if not seal or (found := _seal(text.replace(seal, UNSEALED, 1))) != seal:
-            raise ArtifactError(f"{path}: field 'seal': expected sha256 {found}, found {seal[:64]}")
+        if not seal or _seal(text.replace(seal, UNSEALED, 1)) != seal:
+            raise ArtifactError(
+                f"{path}: the file is damaged: its text does not have the sha256 in its field 'seal'"
+            )
         model, files = record.inner("model"), record.inner("files")
         return Manifest(
             sterna_version=record.take("sterna_version", str),

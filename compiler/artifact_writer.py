@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp
@@ -36,7 +36,7 @@ from sterna.dialects.interpreter import evaluate_weight
 from sterna.dialects.layout import buffer_bytes, row_stride_bytes
 from sterna.dialects.ternary import Tensor, WeightOp
 from sterna.dialects.weights import WeightStore
-from sterna.lowering import Progress, no_progress
+from sterna.progress import Progress, no_progress
 
 SAFETENSORS_TYPES = {"f32": ("F32", 4), "f16": ("F16", 2), "i8": ("I8", 1), "i64": ("I64", 8)}
 
@@ -112,7 +112,7 @@ def check_destination(path: Path) -> None:
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path) -> Generator[Path]:
     """A temporary folder beside `path` that takes its place at the end, or disappears if anything is raised."""
     check_destination(path)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -171,9 +171,10 @@ def _write_weights(path: Path, contents: Contents, progress: Progress) -> FileRe
     """Evaluates, packs, writes and hashes one weight after the other: memory holds one, and never the model."""
     placed = placed_weights(contents.planned)
     total = sum(weight.bytes for weight in placed)
-    digest = hashlib.sha256()
+    header = _safetensors_header({weight.name: weight.entry() for weight in placed})
+    digest = hashlib.sha256(header)
     with path.open("wb") as file:
-        size = _append(file, digest, _safetensors_header({weight.name: weight.entry() for weight in placed}))
+        file.write(header)
         done = 0
         for weight in placed:
             progress("packing weights", done, total)
@@ -183,15 +184,12 @@ def _write_weights(path: Path, contents: Contents, progress: Progress) -> FileRe
             assert packed.nbytes == weight.bytes, (
                 f"{weight.name} packs to {packed.nbytes} bytes, not {weight.bytes}"
             )
-            size += _append(file, digest, np.ascontiguousarray(packed).data)
+            data = np.ascontiguousarray(packed).data
+            digest.update(data)
+            file.write(data)
             done += weight.bytes
         progress("packing weights", done, total)
-    return FileRecord(bytes=size, sha256=digest.hexdigest())
-
-
-def _append(file: BinaryIO, digest: hashlib._Hash, data: bytes | memoryview) -> int:
-    digest.update(data)
-    return file.write(data)
+    return FileRecord(bytes=len(header) + total, sha256=digest.hexdigest())
 
 
 def _safetensors_header(entries: Mapping[str, object]) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sterna import __version__
+from sterna.instruments.options import click_options, from_options
 
 if TYPE_CHECKING:
     from sterna.model import CompiledModel, Generation
@@ -106,7 +107,7 @@ def run(
     if greedy and (top_k or top_p or seed is not None):
         raise click.UsageError("--greedy leaves nothing to choose: drop --top-k, --top-p and --seed")
     if prompt is None:
-        prompt = "" if sys.stdin.isatty() else sys.stdin.read()
+        prompt = "" if sys.stdin.isatty() else click.get_text_stream("stdin").read()
     compiled = _load_model(model, target, threads, isa, quiet)
     _write(prompt)
     generation = compiled.generate(
@@ -143,6 +144,7 @@ def run(
     "--max-rows", type=click.IntRange(1, 4096), default=64, show_default=True, help="Tokens a kernel takes."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@click_options
 def compile_(
     checkpoint: Path,
     target: str,
@@ -152,26 +154,48 @@ def compile_(
     isa: str | None,
     max_rows: int,
     quiet: bool,
+    **watching: Any,
 ) -> None:
-    if output is None and kind is None:
+    instruments = from_options(watching)
+    if instruments.stop_after is not None:
+        if stage is not None:
+            raise click.UsageError("--stop-after and --stage say the same: give one")
+        stage = instruments.stop_after
+    if kind is None and (instruments.stop_after is not None or instruments.run):
+        kind = "mlir"
+    if output is None and kind is None and not instruments.watches:
         raise click.UsageError("say where the artifact goes with -o, or what to print with --emit")
-    if stage is not None and kind != "mlir":
-        raise click.UsageError("--stage goes with --emit mlir")
+    if (stage is not None or instruments.run) and kind != "mlir":
+        raise click.UsageError("--stage, --stop-after and --run go with --emit mlir")
     from sterna import api
     from sterna.progress import reporting
 
-    if kind is not None:
-        with reporting(quiet) as progress:
+    if kind is not None or output is None:
+        with reporting(quiet or instruments.watches) as progress:
             text = api.emit(
-                checkpoint, kind, target, stage=stage, isa=isa, max_rows=max_rows, progress=progress
+                checkpoint,
+                kind or "mlir",
+                target,
+                stage=stage,
+                isa=isa,
+                max_rows=max_rows,
+                progress=progress,
+                instruments=instruments,
             )
-        if output is None:
-            _write(text)
-        else:
+        if output is not None:
             output.write_text(text, encoding="utf-8")
-    elif output is not None:
-        with reporting(quiet) as progress:
-            api.build(checkpoint, output, target, max_rows=max_rows, progress=progress)
+        elif kind is not None:
+            _write(text)
+    else:
+        with reporting(quiet or instruments.watches) as progress:
+            api.build(
+                checkpoint,
+                output,
+                target,
+                max_rows=max_rows,
+                progress=progress,
+                instruments=instruments,
+            )
         if not quiet:
             click.echo(_summary(output), err=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
@@ -14,18 +14,12 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.weights import WeightStore
 from sterna.pass_runner import PassObserver, Stage, Step, run_passes
 from sterna.passes import PASSES
+from sterna.progress import Progress, no_progress
 from sterna.targets import Target
 
 IMPORTED = "imported"
 STAGES = {"raised": "ternarize", "fused": "expand-math", "scheduled": "plan-memory"}
 """The stages that an artifact keeps, and the pass each one follows; `imported` comes before all passes."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """For a caller that shows none."""
 
 
 class StageKeeper(PassObserver):
@@ -68,21 +62,34 @@ def stage_names(target: Target) -> tuple[str, ...]:
 
 
 def lower(
-    module: ModuleOp, weights: WeightStore, target: Target, *, max_rows: int = 64, progress: Progress = no_progress
+    module: ModuleOp,
+    weights: WeightStore,
+    target: Target,
+    *,
+    max_rows: int = 64,
+    progress: Progress = no_progress,
+    observers: Sequence[PassObserver] = (),
 ) -> dict[str, str]:
     """Runs the target's pipeline on the module, in place; returns the texts of the named stages."""
     passes = parse_passes(target, target.pipeline(max_rows=max_rows))
     keeper = StageKeeper(STAGES, progress)
-    run_passes(make_context(weights), module, passes, [keeper])
+    run_passes(make_context(weights), module, passes, [keeper, *observers])
     return keeper.texts
 
 
 def lower_until(
-    module: ModuleOp, weights: WeightStore, target: Target, stage: str | None, *, max_rows: int = 64
+    module: ModuleOp,
+    weights: WeightStore,
+    target: Target,
+    stage: str | None,
+    *,
+    max_rows: int = 64,
+    observers: Sequence[PassObserver] = (),
 ) -> None:
     """Runs the target's pipeline on the module, in place, up to a stage or a pass; all of it for None."""
     if stage is not None and stage not in stage_names(target):
         raise CompileError(f"unknown stage '{stage}', expected one of: {', '.join(stage_names(target))}")
     if stage != IMPORTED:
         passes = parse_passes(target, target.pipeline(max_rows=max_rows))
-        run_passes(make_context(weights), module, passes, stop_after=STAGES.get(stage, stage) if stage else None)
+        last = STAGES.get(stage, stage) if stage else None
+        run_passes(make_context(weights), module, passes, observers, stop_after=last)
