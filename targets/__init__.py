@@ -1,4 +1,5 @@
-"""Targets: what a planned program is compiled for. Each is found through the entry point group `sterna.targets`."""
+"""Targets: what a planned program is compiled for. Each is found through the entry point group
+`sterna.targets`."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ class Executable(Protocol):
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Runs on arrays of the framework's shapes, in the order of the program's inputs; returns fresh arrays.
 
-        Any number of rows: more than `max_rows` run in pieces, and states go from one to the next. InputError, in one line,
-        for inputs of other shapes, types or values than the program takes.
+        Any number of rows: more than `max_rows` run in pieces, and states go from one to the next.
+        InputError, in one line, for inputs of other shapes, types or values than the program takes.
         """
         ...
 

@@ -64,7 +64,8 @@ def target_machine(triple: str, features: str) -> llvm.TargetMachine:
 def optimise(source: str, machine: llvm.TargetMachine, *, emulate: bool = False) -> llvm.ModuleRef:
     """Parses IR text, links the runtime in, and runs LLVM's default pipeline.
 
-    With `emulate`, x86 intrinsics become calls of the functions in `emulation.ll`, which any machine runs, slowly.
+    With `emulate`, x86 intrinsics become calls of the functions in `emulation.ll`, which any machine runs,
+    slowly.
     """
     runtime = [runtime_source("runtime.ll")]
     relax = RELAX_X86 if machine.triple.startswith("x86_64") else RELAX_ANYWHERE

@@ -1,4 +1,5 @@
-"""Turns a planned program into calls of kernels on memory, and every `ternary` operation into a kernel of loops.
+"""Turns a planned program into calls of kernels on memory, and every `ternary` operation into a kernel of
+loops.
 
     func.func @forward(%x : tensor<?x256xf32>) -> tensor<?x256xf32> {
       %w = ternary.load @w : tensor<256xf32>
@@ -11,14 +12,15 @@ becomes
     func.func private @barrier(!llvm.ptr, i64)
     func.func private @rms_norm_0(%x, %w, %y : !llvm.ptr, %rows, %thread, %threads : i64) { scf.for ... }
     func.func @forward(%arguments : !llvm.ptr, %rows : i64, %thread : i64, %threads : i64) {
-      ...                                       // loads of the pointers in %arguments: weights, arena, barrier, inputs, outputs
+      ...          // loads of the pointers in %arguments: weights, arena, barrier, inputs, outputs
       func.call @rms_norm_0(%x, %w, %y, %rows, %thread, %threads)
       func.call @barrier(%barrier, %threads)
     }
 
-Every thread runs the whole program; a kernel does its thread's share, and the barrier after it makes its results visible.
-A value is the address that `plan-memory` gave it: weights + `offset`, arena + `arena`, or, for result r of the function
-(`arena` = -(r + 1)), the caller's buffer. Operations that differ in their operands alone share a kernel.
+Every thread runs the whole program; a kernel does its thread's share, and the barrier after it makes its
+results visible. A value is the address that `plan-memory` gave it: weights + `offset`, arena + `arena`, or,
+for result r of the function (`arena` = -(r + 1)), the caller's buffer. Operations that differ in their
+operands alone share a kernel.
 """
 
 from __future__ import annotations
@@ -35,13 +37,14 @@ from xdsl.passes import ModulePass
 
 from sterna.dialects import ternary
 from sterna.dialects.errors import CompileError
+from sterna.targets.cpu.dot import dot_function
 from sterna.targets.cpu.elementwise import emit_elementwise
 from sterna.targets.cpu.embedding import emit_embedding
 from sterna.targets.cpu.instructions import POINTER, load, offset
 from sterna.targets.cpu.isa import Isa, find_isa
 from sterna.targets.cpu.kernel import Frame, kernel_function
 from sterna.targets.cpu.norm_quantize import emit_norm_quantize
-from sterna.targets.cpu.project import emit_project
+from sterna.targets.cpu.project import emit_project, widths
 from sterna.targets.cpu.quantize import emit_quantize
 from sterna.targets.cpu.rms_norm import emit_rms_norm
 from sterna.targets.cpu.scan import emit_scan
@@ -64,7 +67,8 @@ POINTER_BYTES = 8
 
 
 def _places(op: Operation) -> tuple[int, ...]:
-    """Where `plan-memory` put the results: offsets into the arena, or -(r + 1) for result r of the function."""
+    """Where `plan-memory` put the results: offsets into the arena, or -(r + 1) for result r of the
+    function."""
     value = op.attributes.get("arena")
     if not isinstance(value, DenseArrayBase) or len(value) != len(op.results):
         raise CompileError(f"{op.name} has no 'arena' offset a result: run plan-memory first", op.location)
@@ -78,18 +82,27 @@ class KernelLibrary:
     isa: Isa
     max_rows: int
     made: list[tuple[Operation, func.FuncOp]] = field(default_factory=list[tuple[Operation, func.FuncOp]])
+    dots: dict[int, func.FuncOp] = field(default_factory=dict[int, func.FuncOp])
+    """The inner products that the kernels call, by their number of tiles."""
 
     def kernel(self, op: Operation) -> str:
-        """The name of the kernel that implements the operation. Not to be called where a builder is at work."""
+        """The name of the kernel that implements the operation. Not to be called where a builder is at
+        work."""
         for other, function in self.made:
             if same_computation(op, other):
                 return function.sym_name.data
         emit = KERNELS.get(type(op))
         if emit is None:
             raise CompileError(f"the CPU target has no kernel for {op.name}", op.location)
+        if isinstance(op, ternary.ProjectOp):
+            for tiles in widths(op) - self.dots.keys():
+                self.dots[tiles] = dot_function(tiles, self.isa)
         name = f"{op.name.removeprefix('ternary.')}_{len(self.made)}"
         self.made.append((op, kernel_function(name, op, emit, self.isa, self.max_rows)))
         return name
+
+    def functions(self) -> list[func.FuncOp]:
+        return [*self.dots.values(), *(function for _, function in self.made)]
 
 
 def same_computation(op: Operation, other: Operation) -> bool:
@@ -127,7 +140,8 @@ class FunctionLowering:
     kernels: dict[Operation, str]
 
     def lower_entry(self, function: func.FuncOp) -> func.FuncOp:
-        """The native entry: its pointers come in one array, [weights, arena, barrier, inputs ..., results ...]."""
+        """The native entry: its pointers come in one array, [weights, arena, barrier, inputs ..., results
+        ...]."""
         block = Block(arg_types=[POINTER, i64, i64, i64])
         with ImplicitBuilder(block):
             array, rows, thread, threads = block.args
@@ -214,4 +228,4 @@ class ConvertTernaryToLoopsPass(ModulePass):
         for replaced in (*weights, *functions):
             replaced.detach()
             replaced.erase(safe_erase=False)
-        op.body.block.add_ops([barrier, *(function for _, function in library.made), *lowered])
+        op.body.block.add_ops([barrier, *library.functions(), *lowered])

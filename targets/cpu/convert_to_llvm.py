@@ -1,4 +1,5 @@
-"""Converts `func`, `cf` and the integer `arith` of loop counters to the `llvm` dialect, one operation for one.
+"""Converts `func`, `cf` and the integer `arith` of loop counters to the `llvm` dialect, one operation for
+one.
 
     func.func private @f(%n : i64) {           llvm.func internal @f(%n : i64) {
       %s = arith.addi %n, %n : i64               %s = llvm.add %n, %n : i64
@@ -57,13 +58,14 @@ class ConvertConditionalBranch(RewritePattern):
 class ConvertCall(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: func.CallOp, rewriter: PatternRewriter) -> None:
-        rewriter.replace(op, llvm.CallOp(op.callee, *op.arguments))
+        result = op.results[0].type if op.results else None
+        rewriter.replace(op, llvm.CallOp(op.callee, *op.arguments, return_type=result))
 
 
 class ConvertReturn(RewritePattern):
     @op_type_rewrite_pattern
     def match_and_rewrite(self, op: func.ReturnOp, rewriter: PatternRewriter) -> None:
-        rewriter.replace(op, llvm.ReturnOp())
+        rewriter.replace(op, llvm.ReturnOp(*op.arguments))
 
 
 class ConvertFunction(RewritePattern):
@@ -72,7 +74,8 @@ class ConvertFunction(RewritePattern):
         private = op.sym_visibility is not None and op.sym_visibility.data == "private"
         # A function without a body is linked in later, so it must stay visible until then.
         linkage = llvm.LinkageAttr("internal" if private and op.body.blocks else "external")
-        type = llvm.LLVMFunctionType(list(op.function_type.inputs), llvm.LLVMVoidType())
+        (result,) = op.function_type.outputs or (llvm.LLVMVoidType(),)
+        type = llvm.LLVMFunctionType(list(op.function_type.inputs), result)
         body = rewriter.move_region_contents_to_new_regions(op.body)
         rewriter.replace(op, llvm.FuncOp(op.sym_name, type, linkage, body=body))
 

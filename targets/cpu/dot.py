@@ -1,11 +1,13 @@
 """The inner product of packed trits and int8 rows, one implementation an instruction set.
 
-A tile (`EncodingAttr`, format i2) is 4 rows of 64 bytes; byte b of a row holds the fields w + 1, in {0, 1, 2}, of the columns
-b, 64 + b, 128 + b and 192 + b in bits 0-1, 2-3, 4-5 and 6-7. Tiles of four weight rows lie one after the other along K, so
-that each `dot` reads one linear stream, and the four rows share the loads of the activations.
+A tile (`EncodingAttr`, format i2) is 4 rows of 64 bytes; byte b of a row holds the fields w + 1, in {0, 1,
+2}, of the columns b, 64 + b, 128 + b and 192 + b in bits 0-1, 2-3, 4-5 and 6-7. Tiles of four weight rows
+lie one after the other along K, so that each `dot` reads one linear stream, and the four rows share the
+loads of the activations.
 
-`dot(weights, q, tiles)` gives the four int32 sums of field * q over K. Their caller subtracts sum(q) once a row, which
-makes them sums of w * q: exact, as padded columns have q = 0. All sums are of int32 or proved to fit below.
+`dot(weights, q, tiles)` gives the four int32 sums of field * q over K. Their caller subtracts sum(q) once a
+row, which makes them sums of w * q: exact, as padded columns have q = 0. All sums are of int32 or proved to
+fit below.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 
+from xdsl.builder import ImplicitBuilder
+from xdsl.dialects import func
 from xdsl.dialects.builtin import VectorType, i8, i16, i32
-from xdsl.ir import Attribute, SSAValue
+from xdsl.ir import Attribute, Block, Region, SSAValue
 
 from sterna.targets.cpu.instructions import (
+    POINTER,
     add,
     bitand,
     bitcast,
@@ -39,6 +44,7 @@ from sterna.targets.cpu.instructions import (
     tree,
     vector_type,
 )
+from sterna.targets.cpu.isa import Isa
 
 TILE_ROWS = 4
 TILE_COLUMNS = 256
@@ -46,18 +52,20 @@ ROW_BYTES = TILE_COLUMNS // 4
 TILE_BYTES = TILE_ROWS * ROW_BYTES
 FIELDS = 4
 MAX_TILES = (1 << 22) // TILE_COLUMNS
-"""A lane of AVX-512 adds 4 products below 2^7 * 2^7 (field 3 in place, 2 << 6, times -128) a tile: 2^16 * 2^14 < 2^31."""
+"""A lane of AVX-512 adds 4 products a tile, the largest 2^7 * 2^7 (field 3 in place times -128): at most 2^30."""
 
 PREFETCH_BYTES = 2048
 """How far ahead of its loads a stream of weights asks for memory: 8 tiles."""
+
+SUMS = vector_type(i32, TILE_ROWS)
 
 Dot = Callable[[SSAValue, SSAValue, int], SSAValue]
 """(address of a row of tiles, address of a row of int8, tiles) -> vector<4xi32>"""
 
 
 def dot_avx512vnni(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
-    """A row of a tile is one register. Its fields are masked where they are and never shifted: field f counts 4^f times
-    in its own accumulator, a multiple of 4^f, which one exact shift at the end takes out.
+    """A row of a tile is one register. Its fields are masked where they are and never shifted: field f
+    counts 4^f times in its own accumulator, a multiple of 4^f, which one exact shift at the end takes out.
     """
     bytes, sums = vector_type(i8, ROW_BYTES), vector_type(i32, 16)
 
@@ -84,10 +92,11 @@ def dot_avx512vnni(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
 def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
     """`vpmaddubsw` multiplies 32 unsigned fields by 32 signed bytes and adds neighbours, in saturating int16.
 
-    Nothing saturates: fields 0 and 2 (the latter after a shift) are at most 2, a pair at most 2 * 2 * 128 = 2^9 in magnitude;
-    fields 1 and 3 stay two bits up, at most 8, a pair at most 2^11. A tile adds 4 such pairs to a lane (2 halves, 2 fields), so
-    4 tiles reach 2^13 and 2^15: the latter only as -32768, since +127 is the largest activation, and fits. Then the second, a
-    multiple of 4, is shifted to 2^13, both add to 2^14, and `vpmaddwd` by ones widens them to int32.
+    Nothing saturates: fields 0 and 2 (the latter after a shift) are at most 2, a pair at most 2 * 2 * 128 =
+    2^9 in magnitude; fields 1 and 3 stay two bits up, at most 8, a pair at most 2^11. A tile adds 4 such
+    pairs to a lane (2 halves, 2 fields), so 4 tiles reach 2^13 and 2^15: the latter only as -32768, since
+    +127 is the largest activation, and fits. Then the second, a multiple of 4, is shifted to 2^13, both add
+    to 2^14, and `vpmaddwd` by ones widens them to int32.
     """
     group = 4
     bytes, words, sums = vector_type(i8, 32), vector_type(i16, 16), vector_type(i32, 8)
@@ -121,11 +130,12 @@ def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
 
 
 def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
-    """Plain vector IR on 128 bits, which SSE2, NEON and whatever LLVM has can run: even and odd bytes as lanes of int16.
+    """Plain vector IR on 128 bits, which SSE2, NEON and whatever LLVM has can run: even and odd bytes as
+    lanes of int16.
 
-    A product is at most 2 * 128 = 2^8 in fields 0 and 2, which are shifted down, and 2^10 in fields 1 and 3, which stay two
-    bits up. A tile adds 16 of either to a lane (4 quarters, 2 parities, 2 fields): after 2 tiles 2^13 and 2^15, the latter
-    only as -32768, and then they widen as in `dot_avx2`.
+    A product is at most 2 * 128 = 2^8 in fields 0 and 2, which are shifted down, and 2^10 in fields 1 and
+    3, which stay two bits up. A tile adds 16 of either to a lane (4 quarters, 2 parities, 2 fields): after
+    2 tiles 2^13 and 2^15, the latter only as -32768, and then they widen as in `dot_avx2`.
     """
     group = 2
     words, sums = vector_type(i16, 8), vector_type(i32, 4)
@@ -142,7 +152,8 @@ def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
             odd = [shift_right(pair, 8) for pair in loaded]
             for r in range(TILE_ROWS):
                 packed = load(offset(address, r * ROW_BYTES + 16 * quarter), words, 16)
-                # Bits 0-3 of a word are the fields 0 and 1 of its even byte; 4, 8 and 12 bits up: fields 2, 3; odd byte.
+                # Bits 0-3 of a word are the fields 0 and 1 of its even byte; 4, 8 and 12 bits up: fields 2,
+                # 3; odd byte.
                 for bits, pair, rows in ((0, 0, even), (4, 2, even), (8, 0, odd), (12, 2, odd)):
                     field = _shift_down(packed, bits)
                     low[r] = add(low[r], mul(bitand(field, constant(0x03, words)), rows[pair]))
@@ -155,6 +166,23 @@ def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
 
     zero = [constant(0, words)] * (2 * TILE_ROWS)
     return _sum_rows(_in_groups(tiles, group, step, zero, widen, sums))
+
+
+def dot_name(tiles: int) -> str:
+    return f"dot_{tiles * TILE_COLUMNS}"
+
+
+def dot_function(tiles: int, isa: Isa) -> func.FuncOp:
+    """The inner product over that many tiles as a function, which all projections of that width call."""
+    block = Block(arg_types=[POINTER, POINTER])
+    with ImplicitBuilder(block):
+        func.ReturnOp(DOTS[isa.name](*block.args, tiles))
+    types: tuple[list[Attribute], list[Attribute]] = ([POINTER, POINTER], [SUMS])
+    return func.FuncOp(dot_name(tiles), types, Region(block), visibility="private")
+
+
+def call_dot(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
+    return func.CallOp(dot_name(tiles), [weights, q], [SUMS]).results[0]
 
 
 DOTS: dict[str, Dot] = {"avx512vnni": dot_avx512vnni, "avx2": dot_avx2, "baseline": dot_baseline}
@@ -179,7 +207,8 @@ def _in_groups(
     widen: Callable[[SSAValue, SSAValue], SSAValue],
     sums: VectorType[Attribute],
 ) -> tuple[SSAValue, ...]:
-    """Runs `step` on int16 sums, two a row, and after every `group` tiles widens them into one int32 sum a row."""
+    """Runs `step` on int16 sums, two a row, and after every `group` tiles widens them into one int32 sum a
+    row."""
 
     def add_group(begin: SSAValue, *totals: SSAValue) -> list[SSAValue]:
         end = smin(add(begin, index(group)), index(tiles))

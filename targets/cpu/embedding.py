@@ -31,8 +31,8 @@ from sterna.targets.cpu.kernel import Frame, blocks_of, each, is_tensor_of, load
 def widen_half(bits: SSAValue) -> SSAValue:
     """float16, as sixteen i16, to float32: exact, in integer and float32 operations that every machine has.
 
-    Exponent and mantissa, moved 13 bits up, are the number times 2^-112, subnormals too; infinity and NaN need the full
-    exponent instead.
+    Exponent and mantissa, moved 13 bits up, are the number times 2^-112, subnormals too; infinity and NaN
+    need the full exponent instead.
     """
     wide = zext(bits, i32)
     magnitude = bitand(wide, constant(0x7FFF, INTS))

@@ -35,8 +35,8 @@ class Isa:
         return tuple(flag for flag in self.requires if flag not in flags)
 
 
-# The kernels need avx2 alone for that level; a CPU with it has the others, and LLVM uses them for index arithmetic.
-# fma stays out on purpose: without it nothing can contract a multiplication and an addition.
+# The kernels need avx2 alone for that level; a CPU with it has the others, and LLVM uses them for index
+# arithmetic. fma stays out on purpose: without it nothing can contract a multiplication and an addition.
 _AVX2 = ("sse4.2", "popcnt", "avx", "avx2", "bmi", "bmi2", "lzcnt")
 
 ISAS: tuple[Isa, ...] = (
@@ -73,7 +73,8 @@ def best_isa() -> Isa:
 
 
 def choose_isa(name: str | None = None) -> Isa:
-    """The named level, else the one in STERNA_ISA, else the best; CompileError naming what this machine lacks for it."""
+    """The named level, else the one in STERNA_ISA, else the best; CompileError naming what this machine
+    lacks for it."""
     asked = name or os.environ.get(ENVIRONMENT_VARIABLE)
     if not asked:
         return best_isa()

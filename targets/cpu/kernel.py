@@ -1,8 +1,8 @@
 """What every kernel is made of: its function, the shape of its buffers, and its share of the work.
 
-A kernel is a function of pointers (one an operand, then one a result, of the op that it implements) and three i64: `rows`
-(the dynamic T), `thread` and `threads`. All threads call it with the same arguments but `thread`, each does its share,
-and the caller puts a barrier after it.
+A kernel is a function of pointers (one an operand, then one a result, of the op that it implements) and
+three i64: `rows` (the dynamic T), `thread` and `threads`. All threads call it with the same arguments but
+`thread`, each does its share, and the caller puts a barrier after it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def blocks_of(columns: int) -> int:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor in memory: `count` rows of `columns` elements, `stride` bytes from one to the next; None is dynamic."""
+    """A tensor in memory: `count` rows of `columns` elements, `stride` bytes from one to the next; None is
+    dynamic."""
 
     pointer: SSAValue
     type: Tensor
@@ -117,7 +118,8 @@ class Frame:
         return self.rows if size is None else index(size)
 
     def share(self, total: SSAValue, body: Callable[[SSAValue], None]) -> None:
-        """Runs `body(i)` for this thread's part of `range(total)`: one contiguous piece a thread, equal to within one."""
+        """Runs `body(i)` for this thread's part of `range(total)`: one contiguous piece a thread, equal to
+        within one."""
         begin = udiv(mul(total, self.thread), self.threads)
         end = udiv(mul(total, add(self.thread, index(1))), self.threads)
         each(begin, end, body)

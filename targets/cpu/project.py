@@ -1,8 +1,9 @@
 """Kernel of `ternary.project`: the products with packed trits, and the elementwise tail on their results.
 
-for this thread's blocks of 16 output channels, for each row, for each weight: four inner products with 4 rows of a tile
-(`dot.py`) make 16 int32 sums; these become f32(sum) * (step * scale), and the region runs on vectors of 16.
-A block's weights are read once from memory and then, for the other rows, from the first-level cache.
+for this thread's blocks of 16 output channels, for each row, for each weight: four inner products with 4
+rows of a tile (`dot.py`) make 16 int32 sums; these become f32(sum) * (step * scale), and the region runs on
+vectors of 16. A block's weights are read once from memory and then, for the other rows, from the
+first-level cache.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.encodings import encoding_of
 from sterna.dialects.errors import CompileError
-from sterna.dialects.ternary import ProjectOp
-from sterna.targets.cpu.dot import DOTS, MAX_TILES, TILE_BYTES, TILE_COLUMNS, TILE_ROWS, sum_activations
+from sterna.dialects.ternary import ProjectOp, tensor
+from sterna.targets.cpu.dot import MAX_TILES, TILE_BYTES, TILE_COLUMNS, TILE_ROWS, call_dot, sum_activations
 from sterna.targets.cpu.elementwise import load_broadcast
 from sterna.targets.cpu.instructions import (
     add,
@@ -58,7 +59,7 @@ def emit_project(op: Operation, frame: Frame) -> None:
     def product(block: SSAValue, t: SSAValue, j: int) -> SSAValue:
         """y_j of a block of channels at row t."""
         read = op.reads.get_values()[j]
-        total = sub(_accumulate(weights[j], q[read].row(t), block, frame), splat(sums.at(read, t)))
+        total = sub(_accumulate(weights[j], q[read].row(t), block), splat(sums.at(read, t)))
         step = load(offset(steps[read].pointer, mul(t, index(4))), f32, 4)
         return fmul(int_to_float(total), splat(fmul(step, load(scales[j].pointer, f32, 4))))
 
@@ -76,7 +77,8 @@ def emit_project(op: Operation, frame: Frame) -> None:
 
 @dataclass(frozen=True)
 class SumTable:
-    """sum(q[t]) for every quantized input and row, on this thread's stack; `rows` is how many it has place for."""
+    """sum(q[t]) for every quantized input and row, on this thread's stack; `rows` is how many it has place
+    for."""
 
     pointer: SSAValue
     rows: int
@@ -100,15 +102,20 @@ class SumTable:
         return offset(self.pointer, mul(add(index(number * self.rows), t), index(4)))
 
 
+def widths(op: ProjectOp) -> set[int]:
+    """The numbers of tiles whose `dot_function` the kernel calls."""
+    return {tiles_of(tensor(weight).get_shape()[1]) for weight in op.weights}
+
+
 def tiles_of(columns: int) -> int:
     return -(-columns // TILE_COLUMNS)
 
 
-def _accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue, frame: Frame) -> SSAValue:
+def _accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue) -> SSAValue:
     """sum_k q[k] * (w[m, k] + 1) for the sixteen channels m of a block, as vector<16xi32>.
 
-    Weights are padded to whole tiles of 4 rows, not of 16: the last block repeats the last tile instead of reading on, into
-    channels that are padding of the result.
+    Weights are padded to whole tiles of 4 rows, not of 16: the last block repeats the last tile instead of
+    reading on, into channels that are padding of the result.
     """
     channels, columns = weights.type.get_shape()
     tiles = tiles_of(columns)
@@ -119,7 +126,7 @@ def _accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue, frame: Frame)
         if (last + 1) * TILE_ROWS % CHANNELS:
             tile_row = smin(tile_row, index(last))
         address = offset(weights.pointer, mul(tile_row, index(tiles * TILE_BYTES)))
-        parts.append(DOTS[frame.isa.name](address, q_row, tiles))
+        parts.append(call_dot(address, q_row, tiles))
     return concatenate(parts)
 
 

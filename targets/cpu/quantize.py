@@ -1,4 +1,5 @@
-"""Kernel of `ternary.quantize`, and the rounding of a row to int8 that `ternary.norm_quantize` shares with it."""
+"""Kernel of `ternary.quantize`, and the rounding of a row to int8 that `ternary.norm_quantize` shares with
+it."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ from sterna.targets.cpu.reductions import Load, maximum, reduce_row
 def round_to_int8(value: SSAValue) -> SSAValue:
     """`numerics.round_to_int8` of sixteen float32, as sixteen int32.
 
-    Clamping first gives the same: the bounds are integers. Inside them, adding 1.5 * 2^23 leaves the number rounded half to
-    even in the low bits of the sum, in the rounding mode that every program starts with, and without a call to libm.
+    Clamping first gives the same: the bounds are integers. Inside them, adding 1.5 * 2^23 leaves the number
+    rounded half to even in the low bits of the sum, in the rounding mode that every program starts with,
+    and without a call to libm.
     """
     low, high, zero = (constant(bound, FLOATS) for bound in (-128.0, 127.0, 0.0))
     value = select(fcmp("uno", value, value), zero, value)

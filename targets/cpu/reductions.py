@@ -1,8 +1,8 @@
 """Reductions over a row, in the order of `dialects/numerics.py`, and the scalars made of them.
 
-`numerics.lane_sum` with 16 lanes is one vector accumulator and a halving tree, whatever the machine's vectors are.
-A maximum has no order: it is taken on the bits of |x| as integers, which compare as the floats do and put NaN above
-infinity, so that a row with a NaN has a NaN for its maximum.
+`numerics.lane_sum` with 16 lanes is one vector accumulator and a halving tree, whatever the machine's
+vectors are. A maximum has no order: it is taken on the bits of |x| as integers, which compare as the floats
+do and put NaN above infinity, so that a row with a NaN has a NaN for its maximum.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Kernel of `ternary.scan`: columns are independent, so threads share them, and the state stays in a register."""
+"""Kernel of `ternary.scan`: columns are independent, so threads share them, and the state stays in a
+register."""
 
 from __future__ import annotations
 

@@ -76,12 +76,20 @@ class CpuTarget:
 
     def build(self, planned: ModuleOp) -> dict[str, bytes]:
         """An object for each level of x86-64, and portable LLVM IR for every other machine."""
-        sources = {isa.name: llvm_ir(planned, isa) for isa in ISAS}
+        sources = {isa: llvm_ir(planned, isa) for isa in ISAS}
         objects = {
-            object_name(isa): codegen.compile_object(sources[isa.name], codegen.X86_TRIPLE, isa.features)
-            for isa in ISAS
+            object_name(isa): codegen.compile_object(source, codegen.X86_TRIPLE, isa.features)
+            for isa, source in sources.items()
         }
-        return {**objects, PORTABLE: sources["baseline"].encode()}
+        return {**objects, PORTABLE: sources[ISAS[-1]].encode()}
+
+    def build_object(self, planned: ModuleOp, isa: str, *, emulate: bool = False) -> bytes:
+        """The object for one level and this machine. With `emulate`, any machine runs it, slowly: for
+        tests."""
+        chosen = find_isa(isa)
+        triple = codegen.host_triple() if emulate else codegen.triple_of(chosen)
+        features = "" if emulate else chosen.features
+        return codegen.compile_object(llvm_ir(planned, chosen), triple, features, emulate=emulate)
 
     def load(
         self,

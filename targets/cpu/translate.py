@@ -1,7 +1,7 @@
-"""The `llvm` and `llvm_vector` dialects to LLVM IR text, by xDSL's llvmlite translation with our operations added.
+"""The `llvm` and `llvm_vector` dialects to LLVM IR text: xDSL's llvmlite translation with our operations added.
 
-xDSL's own `convert_module` has no place for further operations, so the walk over functions and blocks is here, and every
-operation of the `llvm` dialect goes to xDSL's `convert_op`.
+xDSL's own `convert_module` has no place for further operations, so the walk over functions and blocks is
+here, and every operation of the `llvm` dialect goes to xDSL's `convert_op`.
 """
 
 # llvmlite has no type information.
@@ -22,8 +22,8 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 
 
 def translate_module(module: ModuleOp) -> str:
-    """LLVM IR text without a target: no triple, no data layout. Functions have no attributes but `noinline`, which keeps
-    kernels by their names in profiles and the time to compile linear in their number.
+    """LLVM IR text without a target: no triple, no data layout. Functions have no attribute but `noinline`,
+    which keeps kernels by their names in profiles and the time to compile linear in their number.
     """
     translated = ir.Module()
     functions = [op for op in module.ops if isinstance(op, llvm.FuncOp)]
@@ -70,7 +70,8 @@ def _translate_op(
             number = ir.Constant(ir.IntType(32), op.lane.value.data)
             values[op.result] = builder.extract_element(values[op.source], number)
         case llvm.GEPOp() if len(op.ssa_indices) == 1:
-            # xDSL's translation makes a typed pointer of it, which llvmlite then refuses to load other types from.
+            # xDSL's translation makes a typed pointer of it, which llvmlite then refuses to load other
+            # types from.
             element = convert_type(op.elem_type)
             values[op.result] = builder.gep(values[op.ptr], [values[op.ssa_indices[0]]], source_etype=element)
         case _:
