@@ -16,7 +16,7 @@ from sterna.dialects.errors import describe_location
 class Blame:
     """An operation's name, and where in the user's source it came from, if that is known."""
 
-    description: str
+    operation: str
     location: Attribute | None
 
 

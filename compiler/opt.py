@@ -22,7 +22,6 @@ from sterna.diagnostics import INPUT_ERRORS, one_line
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import Ternary, WeightOp
 from sterna.dialects.weights import RandomStore, SternaContext, WeightStore
-from sterna.instruments.interpret import interpret
 from sterna.instruments.options import WeightSource, add_to_argparse, from_options
 from sterna.instruments.reproducer import read_configuration
 from sterna.pass_runner import run_passes
@@ -117,10 +116,9 @@ class SternaOptMain(xDSLOptMain):
         )
 
     def output_resulting_program(self, prog: ModuleOp) -> str:
-        asked = self.instruments
-        if not asked.run:
-            return super().output_resulting_program(prog)
-        return interpret(prog, self.ctx.weights, inputs=asked.input, rows=asked.rows, seed=asked.seed)
+        if self.instruments.run:
+            return self.instruments.interpret(prog, self.ctx.weights)
+        return super().output_resulting_program(prog)
 
     def prepare_input(self) -> tuple[list[tuple[IO[bytes], int]], str]:
         # Text is MLIR whatever the file is called, unless --frontend says otherwise.

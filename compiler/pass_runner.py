@@ -17,10 +17,11 @@ from time import perf_counter
 
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Attribute
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import ShrinkException
 
-from sterna.blame import Blame, blame
+from sterna.blame import blame
 from sterna.diagnostics import one_line
 from sterna.dialects.errors import CompileError
 from sterna.ir_text import print_ir
@@ -92,15 +93,20 @@ class PassFailure(CompileError):
     def __init__(self, step: Step, error: Exception, notes: Sequence[str] = ()) -> None:
         self.step = step
         self.error = error
-        self.blame: Blame | None = None if isinstance(error, CompileError) else blame(error)
-        kind = "" if isinstance(error, CompileError) else f"{type(error).__name__}: "
-        self.complaint = f"pass '{step.name}' failed: {kind}{one_line(error)}"
-        text = self.complaint
-        if self.blame is not None and self.blame.description not in text:
-            text += f", at {self.blame.description}"
-        for note in notes:
-            text += f"; {note}"
-        super().__init__(text, self.blame.location if self.blame is not None else None)
+        said, location = _said(error)
+        self.complaint = f"pass '{step.name}' failed: {said}"
+        super().__init__("; ".join([self.complaint, *notes]), location)
+
+
+def _said(error: Exception) -> tuple[str, Attribute | str | None]:
+    """What an exception says, and where: errors of ours know their place, others were at some operation."""
+    if isinstance(error, CompileError):
+        return error.message, error.location
+    said = f"{type(error).__name__}: {one_line(error)}"
+    guilty = blame(error)
+    if guilty is None:
+        return said, None
+    return said if guilty.operation in said else f"{said}, at {guilty.operation}", guilty.location
 
 
 def run_passes(

@@ -6,12 +6,16 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sterna.dialects.weights import WeightStore
-from sterna.pass_runner import PassObserver
+if TYPE_CHECKING:
+    # The command line must start at once, and the compiler takes half a second to import.
+    from xdsl.dialects.builtin import ModuleOp
+
+    from sterna.dialects.weights import WeightStore
+    from sterna.pass_runner import PassObserver
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -89,6 +93,29 @@ class Instruments:
     color: bool | None = field(
         default=None, metadata=_about("Colours on stderr. Default: if it is a terminal.")
     )
+
+    @property
+    def watches(self) -> bool:
+        """Does any instrument print or write while the passes run?"""
+        return any(
+            (
+                self.print_ir_before,
+                self.print_ir_after,
+                self.print_ir_after_all,
+                self.print_ir_after_change,
+                self.print_ir_diff,
+                self.dump_ir_dir,
+                self.time_passes,
+                self.pass_statistics,
+                self.verify_each,
+            )
+        )
+
+    def interpret(self, module: ModuleOp, weights: WeightStore | None) -> str:
+        """The results of the module on the inputs that the options give, as `--run` prints them."""
+        from sterna.instruments.interpret import interpret
+
+        return interpret(module, weights, inputs=self.input, rows=self.rows, seed=self.seed)
 
     def observers(self, weights: WeightSource) -> list[PassObserver]:
         """The instruments that are asked for, and always the one that writes reproducers."""
