@@ -44,7 +44,7 @@ from xdsl.dialects.builtin import (
     f32,
 )
 from xdsl.dialects.func import FuncOp
-from xdsl.dialects.linalg import BroadcastOp
+from xdsl.dialects.linalg.ops import BroadcastOp
 from xdsl.dialects.math import FloatingPointLikeUnaryMathOperation
 from xdsl.dialects.tensor import SplatOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
@@ -82,23 +82,26 @@ def is_elementwise(op: Operation) -> bool:
     """An f32 tensor operation whose element [t, m] reads elements [t, m]."""
     if not isinstance(op, FloatingPointLikeBinaryOperation | NegfOp | FloatingPointLikeUnaryMathOperation):
         return False
-    type = op.results[0].type
-    return isinstance(type, TensorType) and type.element_type == f32 and set(op.operand_types) == {type}
+    result = op.results[0]
+    if not isinstance(result.type, TensorType) or tensor(result).element_type != f32:
+        return False
+    return all(value.type == tensor(result) for value in op.operands)
 
 
 def scalar_source(value: SSAValue) -> Constant | SSAValue:
     """What a region reads for an element of `value`: a constant, or a tensor that broadcasts to it (often itself)."""
-    match value.owner:
-        case SplatOp(input=scalar) if isinstance(scalar.owner, ConstantOp):
-            return cast(Constant, scalar.owner.value)
-        case ConstantOp(value=DenseIntOrFPElementsAttr() as elements) if elements.is_splat():
-            return FloatAttr(cast(float, elements.get_values()[0]), f32)
-        case BroadcastOp(input=source) as op:
-            source_type = tensor(source)
-            # Whole rows, or one scalar: what a fused op takes as an input.
-            leading = len(tensor(value).get_shape()) - source_type.get_num_dims()
-            if op.dimensions.get_values() == tuple(range(leading)) and source_type.get_num_dims() <= 1:
-                return scalar_source(source)
+    owner = value.owner
+    if isinstance(owner, SplatOp) and isinstance(owner.input.owner, ConstantOp):
+        return cast(Constant, owner.input.owner.value)
+    if isinstance(owner, ConstantOp) and isinstance(owner.value, DenseIntOrFPElementsAttr):
+        if owner.value.is_splat():
+            return FloatAttr(cast(float, owner.value.get_values()[0]), f32)
+    elif isinstance(owner, BroadcastOp):
+        # Whole rows, or one scalar: what a fused op takes as an input.
+        rank = tensor(owner.input).get_num_dims()
+        added = tensor(value).get_num_dims() - rank
+        if rank <= 1 and owner.dimensions.get_values() == tuple(range(added)):
+            return scalar_source(owner.input)
     return value
 
 
@@ -126,8 +129,9 @@ class Grouping:
         nearest: list[Group] = []
         before = op.prev_op
         while len(nearest) < len(found) and before is not None:
-            if (group := self.of.get(before)) in found and group not in nearest:
-                nearest.append(cast(Group, group))
+            group = self.of.get(before)
+            if group in found and group not in nearest:
+                nearest.append(group)
             before = before.prev_op
         yield from sorted(nearest, key=lambda group: group.project is None)
 
@@ -182,7 +186,9 @@ class ScalarBody:
 
     def __init__(self, inputs: Sequence[SSAValue], known: int = 0) -> None:
         self.region = scalar_region(known + len(inputs))
-        self.scalars = dict(zip(inputs, self.region.block.args[known:], strict=True))
+        self.scalars: dict[SSAValue, SSAValue] = dict(
+            zip(inputs, self.region.block.args[known:], strict=True)
+        )
         self._constants: dict[Constant, SSAValue] = {}
 
     def add(self, op: Operation) -> None:
@@ -274,7 +280,8 @@ class FuseElementwisePass(ModulePass):
                     if group.elementwise:
                         fuse(group)
                 # Not known to be free of effects, so dead code elimination leaves it.
-                for dead in [op for op in block.ops if isinstance(op, BroadcastOp) and not op.result[0].uses]:
-                    dead.detach()
-                    dead.erase()
+                for broadcast in [top for top in block.ops if isinstance(top, BroadcastOp)]:
+                    if not any(value.uses for value in broadcast.results):
+                        broadcast.detach()
+                        broadcast.erase()
             region_dce(func.body)

@@ -30,6 +30,7 @@ reference.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from xdsl.context import Context
 from xdsl.dialects.arith import MulfOp
@@ -42,6 +43,7 @@ from xdsl.transforms.dead_code_elimination import region_dce
 
 from sterna.dialects.ternary import LoadOp, NormQuantizeOp, QuantizeOp, RmsNormOp
 from sterna.passes.derived_weights import DerivedWeights, weight_name
+from sterna.passes.tolerance import Tolerance
 
 
 def identity(value: SSAValue) -> SSAValue | str:
@@ -89,6 +91,7 @@ def match_quantized_norm(quantize: QuantizeOp) -> QuantizedNorm | None:
 @dataclass(frozen=True)
 class FuseNormQuantizePass(ModulePass):
     name = "fuse-norm-quantize"
+    tolerance: ClassVar[Tolerance] = Tolerance(2**-5, "roundings of the norm move, and with them single steps of int8")
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weights = DerivedWeights(op)
@@ -122,7 +125,7 @@ def fuse(group: list[QuantizedNorm], weights: DerivedWeights) -> None:
             return weight
         if outer_name is None:
             return load(weight)
-        return load(weights.derive(f"{weight}.outer", [weight, outer_name], lambda v: MulfOp(*v)))
+        return load(weights.derive(f"{weight}.outer", [weight, outer_name], lambda v: MulfOp(v[0], v[1])))
 
     outer_name = weight_name(first.outer.weight) if first.outer else None
     outer = load(outer_name) if outer_name is not None else None

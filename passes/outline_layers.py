@@ -105,7 +105,9 @@ def wiring(stretch: Sequence[Operation], arguments: Sequence[SSAValue] = ()) -> 
 
     `arguments` are outside values that have the first numbers; the others are numbered as they are met.
     """
-    inside = {value: (i, r) for i, op in enumerate(stretch) for r, value in enumerate(op.results)}
+    inside: dict[SSAValue, tuple[int, int]] = {
+        value: (i, r) for i, op in enumerate(stretch) for r, value in enumerate(op.results)
+    }
     outside: dict[SSAValue, int] = {value: number for number, value in enumerate(arguments)}
     return tuple(
         inside[value] if value in inside else (-1, outside.setdefault(value, len(outside)))

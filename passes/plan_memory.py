@@ -115,11 +115,13 @@ def copy_returned(func: FuncOp) -> None:
 
 
 def copy_before(end: ReturnOp, value: SSAValue) -> SSAValue:
-    if not isinstance(value.type, TensorType) or value.type.element_type != f32:
-        raise CompileError(f"an input of type {value.type} is returned; only f32 can be copied", end.location)
+    if not isinstance(value.type, TensorType) or tensor(value).element_type != f32:
+        raise CompileError(
+            f"an input of type {tensor(value)} is returned; only f32 can be copied", end.location
+        )
     body = scalar_region(1)
     body.block.add_op(YieldOp(*body.block.args))
-    copy = ElementwiseOp([value], body, [value.type])
+    copy = ElementwiseOp([value], body, [tensor(value)])
     copy.location = end.location
     assert isinstance(end.parent, Block)
     end.parent.insert_op_before(copy, end)
