@@ -46,6 +46,10 @@ class Target(Protocol):
     emits: ClassVar[tuple[str, ...]]
     """What `emit` can print, beside the IR itself."""
 
+    def describe_host(self) -> list[str]:
+        """What this machine can run of it, a line each."""
+        ...
+
     def passes(self) -> dict[str, type[ModulePass]]:
         """The target's own lowering passes, by name."""
         ...

@@ -168,6 +168,8 @@ class FunctionLowering:
         places: dict[SSAValue, SSAValue] = dict(zip(arguments, pointers, strict=False))
         for op in function.body.block.ops:
             match op:
+                case ternary.LoadOp() if not op.result.uses:
+                    pass
                 case ternary.LoadOp():
                     places[op.result] = offset(machine.weights, self._weight_offset(op))
                 case func.ReturnOp():

@@ -130,18 +130,19 @@ def fneg(value: SSAValue) -> SSAValue:
     return llvm.FNegOp(value).res
 
 
-def fmaximum(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-    """The larger; NaN if either is; +0 of +0 and -0."""
-    return call_intrinsic(f"llvm.maximum.{_suffix(lhs)}", [lhs, rhs], lhs.type)
+def _extremum(name: str) -> Callable[[SSAValue, SSAValue], SSAValue]:
+    def emit(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+        suffix = f"v{lanes_of(lhs)}f32" if isinstance(lhs.type, VectorType) else "f32"
+        return call_intrinsic(f"llvm.{name}.{suffix}", [lhs, rhs], lhs.type)
+
+    return emit
 
 
-def fminimum(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-    """The smaller; NaN if either is; -0 of +0 and -0."""
-    return call_intrinsic(f"llvm.minimum.{_suffix(lhs)}", [lhs, rhs], lhs.type)
-
-
-def _suffix(value: SSAValue) -> str:
-    return f"v{lanes_of(value)}f32" if isinstance(value.type, VectorType) else "f32"
+# All four order -0 below +0. The first two give NaN if either operand is NaN, the others the other operand.
+fmaximum = _extremum("maximum")
+fminimum = _extremum("minimum")
+fmaximum_number = _extremum("maximumnum")
+fminimum_number = _extremum("minimumnum")
 
 
 def sqrt(value: SSAValue) -> SSAValue:

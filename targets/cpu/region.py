@@ -31,6 +31,8 @@ BINARY: dict[type[Operation], Callable[[SSAValue, SSAValue], SSAValue]] = {
     arith.MinSIOp: v.smin,
     arith.MaximumfOp: v.fmaximum,
     arith.MinimumfOp: v.fminimum,
+    arith.MaxnumfOp: v.fmaximum_number,
+    arith.MinnumfOp: v.fminimum_number,
 }
 
 UNARY: dict[type[Operation], Callable[[SSAValue], SSAValue]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +20,7 @@ from sterna.targets.cpu import codegen
 from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
 from sterna.targets.cpu.convert_to_llvm import ConvertToLLVMPass
 from sterna.targets.cpu.executable import CpuExecutable
-from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa
+from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa, host_flags
 from sterna.targets.cpu.translate import translate_module
 from sterna.targets.program import Program
 
@@ -55,6 +57,15 @@ def llvm_ir(planned: ModuleOp, isa: Isa) -> str:
 class CpuTarget:
     name: ClassVar = "cpu"
     emits: ClassVar = ("llvm", "asm")
+
+    def describe_host(self) -> list[str]:
+        flags, machine = host_flags(), platform.machine()
+        lines = [f"{machine}, {len(os.sched_getaffinity(0))} processors; instruction sets:"]
+        for isa in ISAS:
+            lacking = isa.missing(machine, flags)
+            state = f"lacks {', '.join(lacking)}" if lacking else "runs"
+            lines.append(f"  {isa.name:12} {state}{' (the default)' if isa == best_isa() else ''}")
+        return lines
 
     def passes(self) -> dict[str, type[ModulePass]]:
         passes: tuple[type[ModulePass], ...] = (ConvertTernaryToLoopsPass, ConvertToLLVMPass)
