@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from sterna.dialects.errors import CompileError
 from sterna.plugins import find_target
 from sterna.sampling import Sampling, choose
 from sterna.targets.program import Program, ProgramTensor
+
+if TYPE_CHECKING:
+    from sterna.frontends.tokenizer import Tokenizer
 
 Array = npt.NDArray[Any]
 
@@ -145,7 +148,7 @@ class CompiledModel:
     ) -> Generator[str, None, Generation]:
         """Yields the text as it comes, whole characters at a time; the generator's value is the `Generation`.
 
-        `prompt` is a text or its tokens; an empty one starts from the model's beginning-of-text token. Stops after
+        `prompt` is a text, which follows the model's beginning-of-text token, or tokens, taken as they are. Stops after
         `max_new_tokens`, or at the model's end-of-text token if `stop_at_end`. See `sterna.sampling` for the rest.
         """
         sampling = Sampling(temperature, top_k, top_p, seed)
@@ -215,13 +218,14 @@ class CompiledModel:
             )
         return inputs[0]
 
-    def _prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Any) -> list[int]:
-        tokens = tokenizer.encode(prompt) if tokenizer is not None else [int(token) for token in prompt]
-        tokens = tokens or list(self._special_tokens("bos_token_id")[:1])
+    def _prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+        """A text's tokens after the beginning-of-text token, if the model has one; given tokens as they are."""
+        if tokenizer is None:
+            tokens = [int(token) for token in prompt]
+        else:
+            tokens = [*self._special_tokens("bos_token_id")[:1], *tokenizer.encode(str(prompt))]
         if not tokens:
-            raise GenerationError(
-                "the prompt is empty, and the model has no beginning-of-text token: give a prompt"
-            )
+            raise GenerationError("the prompt is empty, and the model has no beginning-of-text token")
         return tokens
 
     def _special_tokens(self, field: str) -> tuple[int, ...]:
@@ -229,7 +233,7 @@ class CompiledModel:
         values = cast("list[object]", value) if isinstance(value, list) else [value]
         return tuple(token for token in values if isinstance(token, int))
 
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> Tokenizer:
         from sterna.frontends.tokenizer import Tokenizer
 
         return Tokenizer.load(self.artifact.path)

@@ -105,6 +105,8 @@ class SternaOptMain(xDSLOptMain):
         self.args.seed = self.args.seed or configuration.seed
 
     def apply_passes(self, prog: ModuleOp) -> None:
+        if not self.args.disable_verify:
+            prog.verify()
         source = WeightSource(self.ctx.weights, self.args.weights and portable_source(self.args.weights))
         run_passes(
             self.ctx,
