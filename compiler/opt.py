@@ -1,6 +1,6 @@
 """`sterna-opt`: runs passes on IR text. xDSL's opt tool with our dialects, our passes, and weights.
 
-sterna-opt model.mlir -p 'raise,fold-weights,plan-memory{max-rows=8}' --weights random
+sterna-opt model.mlir -p 'raise-bit-linear,fold-weights,plan-memory{max-rows=8}' --weights random
 """
 
 from __future__ import annotations

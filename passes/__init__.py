@@ -4,14 +4,18 @@ from xdsl.passes import ModulePass
 
 from sterna.passes.choose_encodings import ChooseEncodingsPass
 from sterna.passes.expand_math import ExpandMathPass
+from sterna.passes.fold_weights import FoldWeightsPass
 from sterna.passes.fuse_elementwise import FuseElementwisePass
 from sterna.passes.fuse_norm_quantize import FuseNormQuantizePass
 from sterna.passes.fuse_projections import FuseProjectionsPass
 from sterna.passes.outline_layers import OutlineLayersPass
 from sterna.passes.plan_memory import PlanMemoryPass
+from sterna.passes.raise_bit_linear import RaiseBitLinearPass
 from sterna.passes.ternarize import TernarizePass
 
 PASSES: dict[str, type[ModulePass]] = {
+    "raise-bit-linear": RaiseBitLinearPass,
+    "fold-weights": FoldWeightsPass,
     "ternarize": TernarizePass,
     "fuse-norm-quantize": FuseNormQuantizePass,
     "fuse-projections": FuseProjectionsPass,
