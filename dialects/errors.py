@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
-from xdsl.ir import Attribute
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xdsl.ir import Attribute
 
 
 class CompileError(Exception):
@@ -24,6 +26,11 @@ class CompileError(Exception):
 
 def describe_location(location: Attribute | None) -> str:
     """`file:line: module.path` with what the location knows of them; empty where it knows nothing."""
+    if location is None:
+        return ""
+    # Only here: what runs an artifact raises these errors too, and must not wait for the compiler to be imported.
+    from xdsl.dialects.builtin import ArrayAttr, CallSiteLoc, FileLineColLoc, FusedLoc, NameLoc
+
     match location:
         case FileLineColLoc():
             return f"{location.filename.data}:{location.line.data}"

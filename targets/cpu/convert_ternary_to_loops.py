@@ -48,7 +48,7 @@ from sterna.targets.cpu.project import emit_project, widths
 from sterna.targets.cpu.quantize import emit_quantize
 from sterna.targets.cpu.rms_norm import emit_rms_norm
 from sterna.targets.cpu.scan import emit_scan
-from sterna.targets.program import integer_attribute
+from sterna.targets.interface import integer_attribute
 
 KERNELS: dict[type[Operation], Callable[[Operation, Frame], None]] = {
     ternary.ElementwiseOp: emit_elementwise,

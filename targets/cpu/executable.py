@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sterna.dialects.layout import ALIGNMENT
 from sterna.targets.cpu.codegen import LoadedCode
 from sterna.targets.cpu.team import Team
 from sterna.targets.program import DYNAMIC, InputError, Program, ProgramTensor
@@ -20,6 +19,9 @@ Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+ALIGNMENT = 64
+"""As `dialects/layout.py` has it; importing that would import the compiler."""
 
 BARRIER_BYTES = 2 * ALIGNMENT
 BYTES_PER_THREAD = 1 << 20

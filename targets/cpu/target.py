@@ -1,4 +1,7 @@
-"""The CPU target: planned IR to LLVM IR, assembly and objects, and objects to executables."""
+"""The CPU target: planned IR to LLVM IR, assembly and objects, and objects to executables.
+
+The compiler is imported by the methods that compile: loading an artifact must not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,27 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import ModuleOp
-from xdsl.passes import ModulePass
-from xdsl.transforms.convert_scf_to_cf import ConvertScfToCf
 
-from sterna.dialects.context import make_context
 from sterna.dialects.errors import CompileError
 from sterna.targets.cpu import codegen
-from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
-from sterna.targets.cpu.convert_to_llvm import ConvertToLLVMPass
 from sterna.targets.cpu.executable import CpuExecutable
 from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa, host_flags
-from sterna.targets.cpu.translate import translate_module
-from sterna.targets.program import Program
+
+if TYPE_CHECKING:
+    from xdsl.dialects.builtin import ModuleOp
+    from xdsl.passes import ModulePass
+
+    from sterna.targets.program import Program
 
 PORTABLE = "kernels.ll"
 ENTRY = "forward"
 
 PIPELINE = (
-    "raise",
+    "raise-bit-linear",
     "fold-weights",
     "ternarize",
     "fuse-norm-quantize",
@@ -45,15 +46,6 @@ def object_name(isa: Isa) -> str:
     return f"kernels.{isa.name}.o"
 
 
-def llvm_ir(planned: ModuleOp, isa: Isa) -> str:
-    """LLVM IR of a planned module, which stays as it is: without the runtime, and not optimised."""
-    module = planned.clone()
-    context = make_context()
-    for step in (ConvertTernaryToLoopsPass(isa.name), ConvertScfToCf(), ConvertToLLVMPass()):
-        step.apply(context, module)
-    return translate_module(module)
-
-
 class CpuTarget:
     name: ClassVar = "cpu"
     emits: ClassVar = ("llvm", "asm")
@@ -68,6 +60,8 @@ class CpuTarget:
         return lines
 
     def passes(self) -> dict[str, type[ModulePass]]:
+        from sterna.targets.cpu.lowering import ConvertTernaryToLoopsPass, ConvertToLLVMPass
+
         passes: tuple[type[ModulePass], ...] = (ConvertTernaryToLoopsPass, ConvertToLLVMPass)
         return {each.name: each for each in passes}
 
@@ -75,6 +69,8 @@ class CpuTarget:
         return f"{','.join(PIPELINE)}{{max-rows={max_rows}}}"
 
     def emit(self, planned: ModuleOp, kind: str, *, isa: str | None = None) -> str:
+        from sterna.targets.cpu.lowering import llvm_ir
+
         chosen = find_isa(isa) if isa is not None else best_isa()
         source = llvm_ir(planned, chosen)
         match kind:
@@ -87,6 +83,8 @@ class CpuTarget:
 
     def build(self, planned: ModuleOp) -> dict[str, bytes]:
         """An object for each level of x86-64, and portable LLVM IR for every other machine."""
+        from sterna.targets.cpu.lowering import llvm_ir
+
         sources = {isa: llvm_ir(planned, isa) for isa in ISAS}
         objects = {
             object_name(isa): codegen.compile_object(source, codegen.X86_TRIPLE, isa.features)
@@ -97,6 +95,8 @@ class CpuTarget:
     def build_object(self, planned: ModuleOp, isa: str, *, emulate: bool = False) -> bytes:
         """The object for one level and this machine. With `emulate`, any machine runs it, slowly: for
         tests."""
+        from sterna.targets.cpu.lowering import llvm_ir
+
         chosen = find_isa(isa)
         triple = codegen.host_triple() if emulate else codegen.triple_of(chosen)
         features = "" if emulate else chosen.features
