@@ -1,4 +1,4 @@
-"""The command line: `sterna run | compile | opt | targets`. Text goes to stdout, everything else to stderr."""
+"""The command line: `sterna run | compile | opt | reduce | targets`. Text goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ Examples:
   sterna compile CHECKPOINT --emit mlir --stage imported
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
+"""
+
+REDUCE_HELP = """Shrink the module in FILE while a command fails on it in the same way.
+
+The same way is: the same exit code and, where the command names them as sterna-opt does, the same failing pass and kind
+of error.
+
+\b
+Examples:
+  sterna reduce big.mlir --command 'sterna-opt {} -p fuse-projections' -o small.mlir
+  sterna reduce big.mlir --command 'sterna-opt {} --verify-each -p raise --weights random' -o small.mlir
+  sterna reduce big.mlir --command 'mlir-opt {}' --output-matches 'Assertion .* failed'
 """
 
 OPT_HELP = """Run passes on IR text, as `sterna-opt` does; `sterna opt --help` lists the passes."""
@@ -211,6 +223,36 @@ def opt(args: Sequence[str]) -> int:
     from sterna.opt import main as opt_main
 
     return opt_main(args)
+
+
+@commands.command(help=REDUCE_HELP, short_help="Shrink a module that makes a command fail.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--command", "command_line", required=True, help="The command that fails; {} is the file.")
+@click.option(
+    "--output-matches",
+    "pattern",
+    metavar="REGEX",
+    help="What the command must print, whatever its exit code. Default: it fails as it does on FILE.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: stdout.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
+)
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
+def reduce(
+    file: Path, command_line: str, pattern: str | None, output: Path | None, timeout: float, quiet: bool
+) -> None:
+    from sterna.progress import reporting
+    from sterna.reduction import reduce_file
+
+    with reporting(quiet) as progress:
+        reduced = reduce_file(file, command_line, pattern, seconds=timeout, progress=progress)
+    if output is None:
+        _write(reduced.text)
+    else:
+        output.write_text(reduced.text, encoding="utf-8")
+    if not quiet:
+        click.echo(reduced.summary, err=True)
 
 
 @commands.command()

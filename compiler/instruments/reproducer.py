@@ -22,6 +22,8 @@ from sterna.ir_text import print_ir
 from sterna.pass_runner import PassFailure, PassObserver
 
 CONFIGURATION = "// configuration: "
+TO_REPRODUCE = "to reproduce:"
+
 HEADER_LINES = 64
 """The configuration stands among the first lines of a file."""
 
@@ -93,7 +95,7 @@ class WriteReproducer(PassObserver):
         except OSError as error:
             # What went wrong first matters more.
             return f"no reproducer: {path}: {error.strerror}"
-        return f"to reproduce: sterna-opt --run-reproducer {shlex.quote(str(path))}"
+        return f"{TO_REPRODUCE} sterna-opt --run-reproducer {shlex.quote(str(path))}"
 
 
 def _traceback(error: Exception) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -11,27 +12,34 @@ from types import FrameType
 from typing import Any
 
 from rich.table import Table
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 from xdsl.pattern_rewriter import GreedyRewritePatternApplier, PatternRewriter, RewritePattern
+from xdsl.traits import IsTerminator
 
 from sterna.dialects.ternary import LoadOp, WeightOp
 from sterna.inspector.cost import encoding_name, type_bytes
 from sterna.instruments.console import InstrumentConsole
 from sterna.pass_runner import PassObserver, Stage, Step
 
+VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
+"""A name of a value in the text: another number there is no change."""
+
 MATCH = RewritePattern.match_and_rewrite.__name__
 
 
 @dataclass(frozen=True)
 class Census:
-    """What a module holds: operations by name, and the bytes of the weights that its functions load, by encoding."""
+    """What a module holds: operations by name (not those that only end a block), lines of its text, and the bytes of
+    the weights that its functions load, by encoding."""
 
     operations: Counter[str]
+    lines: Counter[str]
     weight_bytes: Counter[str]
 
     @staticmethod
-    def of(module: ModuleOp) -> Census:
-        operations = Counter(op.name for op in module.walk() if op is not module)
+    def of(stage: Stage) -> Census:
+        module = stage.module
+        operations = Counter(op.name for op in module.walk() if op is not module and not is_terminator(op))
         loaded = {
             load.weight.string_value(): load.result.type
             for op in module.ops
@@ -42,7 +50,11 @@ class Census:
         sizes = Counter[str]()
         for type in loaded.values():
             sizes[encoding_name(type)] += type_bytes(type, rows=1)
-        return Census(operations, sizes)
+        return Census(operations, Counter(VALUE.sub("%", line) for line in stage.text.splitlines()), sizes)
+
+
+def is_terminator(op: Operation) -> bool:
+    return op.has_trait(IsTerminator, value_if_unregistered=False)
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,8 @@ class PassStatistics:
         for sign, more, fewer in (("removed", old, new), ("added", new, old)):
             changed = more.operations - fewer.operations
             rows += [(count, f"{name} {sign}") for name, count in changed.most_common()]
+        if rewritten := (new.lines - old.lines).total():
+            rows.append((rewritten, "lines of IR new or changed"))
         for encoding in sorted(old.weight_bytes.keys() | new.weight_bytes.keys()):
             if change := new.weight_bytes[encoding] - old.weight_bytes[encoding]:
                 rows.append((f"{change:+}", f"bytes of {encoding} weights"))
@@ -81,14 +95,14 @@ class CountStatistics(PassObserver):
     def before(self, step: Step, stage: Stage) -> None:
         self._matches = Counter()
         # What the last pass left is what this one starts from.
-        self._before = self.collected[-1].after if self.collected else Census.of(stage.module)
+        self._before = self.collected[-1].after if self.collected else Census.of(stage)
 
     def during(self) -> AbstractContextManager[object]:
         return count_matches(self._matches)
 
     def after(self, step: Step, stage: Stage, seconds: float) -> None:
         assert self._before is not None, "after follows before"
-        self.collected.append(PassStatistics(step.name, self._matches, self._before, Census.of(stage.module)))
+        self.collected.append(PassStatistics(step.name, self._matches, self._before, Census.of(stage)))
 
     def end(self) -> None:
         table = Table("pass", title="Statistics of passes", title_justify="left", box=None)
@@ -97,7 +111,7 @@ class CountStatistics(PassObserver):
         for statistics in self.collected:
             facts = statistics.facts()
             if not facts:
-                table.add_row(statistics.name, "0", "changes counted")
+                table.add_row(statistics.name, "0", "changes")
             for row, (number, what) in enumerate(facts):
                 table.add_row("" if row else statistics.name, str(number), what)
         self.console.rich().print(table)
