@@ -112,7 +112,7 @@ class CpuTarget:
         isa: str | None = None,
     ) -> CpuExecutable:
         chosen = choose_isa(isa)
-        code = codegen.LoadedCode.of(_object_for(files, chosen))
+        code = codegen.LoadedCode.of(_object_for(files, chosen), object_name(chosen))
         return CpuExecutable(code, ENTRY, program, weights, isa=chosen.name, threads=threads)
 
 
