@@ -13,6 +13,7 @@ from importlib.resources import files
 import llvmlite.binding as llvm
 
 from sterna.dialects.errors import CompileError
+from sterna.targets.cpu.elf import check_object
 from sterna.targets.cpu.isa import Isa
 
 X86_TRIPLE = "x86_64-unknown-linux-gnu"
@@ -113,14 +114,13 @@ class LoadedCode:
     engine: llvm.ExecutionEngine
 
     @staticmethod
-    def of(object: bytes) -> LoadedCode:
+    def of(object: bytes, name: str = "object") -> LoadedCode:
+        """Loads an object file; `name` is for messages."""
+        check_object(object, name)
         _initialise()
         machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine()
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        try:
-            engine.add_object_file(llvm.ObjectFileRef.from_data(object))
-        except (RuntimeError, ValueError) as error:
-            raise CompileError(f"not an object file: {' '.join(str(error).split())}") from None
+        engine.add_object_file(llvm.ObjectFileRef.from_data(object))
         engine.finalize_object()
         return LoadedCode(engine)
 

@@ -8,7 +8,9 @@ Scalars and vectors are alike; `loop` makes an `scf.for`. No function sets a fas
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
+from numpy import float32
 from xdsl.builder import ImplicitBuilder
 from xdsl.dialects import llvm, scf
 from xdsl.dialects.builtin import (
@@ -60,8 +62,15 @@ def constant(value: float, type: Attribute) -> SSAValue:
         case _:
             raise AssertionError(f"no constants of type {type}")
     if isinstance(type, VectorType):
+        if isinstance(element, Float32Type) and not _prints_in_decimal(value):
+            return splat(constant(value, element), type.get_shape()[0])
         attribute = DenseIntOrFPElementsAttr.from_list(type, [attribute.value.data])
     return llvm.ConstantOp(attribute, type).result
+
+
+def _prints_in_decimal(value: float) -> bool:
+    """Whether xDSL writes the number as one: the hexadecimal form of others it cannot read back in a vector."""
+    return isfinite(value) and (float32(f"{value:.5e}") == float32(value) or "." in f"{value:.9g}")
 
 
 def index(value: int) -> SSAValue:
