@@ -11,9 +11,10 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from xdsl.dialects import arith, linalg
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import DenseArrayBase, IntegerType
-from xdsl.dialects.linalg import IteratorType
+from xdsl.dialects.linalg import ops as linalg
+from xdsl.dialects.linalg.attrs import IteratorType
 from xdsl.interpreter import (
     Interpreter,
     InterpreterFunctions,

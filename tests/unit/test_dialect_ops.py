@@ -1,0 +1,320 @@
+"""Every operation of the `ternary` dialect: its text reads back, and its verifier says what is wrong."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+from xdsl.dialects.arith import AddfOp
+from xdsl.dialects.builtin import DYNAMIC_INDEX, FunctionType, ModuleOp, TensorType, f32, i8
+from xdsl.dialects.func import FuncOp, ReturnOp
+from xdsl.ir import Attribute, Operation, Region, SSAValue
+
+from sterna.dialects.context import parse
+from sterna.dialects.encodings import EncodingAttr, TritType
+from sterna.dialects.errors import CompileError
+from sterna.dialects.ternary import (
+    AbsmeanOp,
+    AccumulateOp,
+    DequantizeOp,
+    ElementwiseOp,
+    EmbeddingOp,
+    LoadOp,
+    NormQuantizeOp,
+    ProjectOp,
+    QuantizeOp,
+    RmsNormOp,
+    ScanOp,
+    TernarizeOp,
+    Ternary,
+    WeightOp,
+    YieldOp,
+    find_weight,
+    scalar_region,
+)
+
+Op = TypeVar("Op", bound=Operation)
+
+VALUES = {
+    "x": "tensor<?x8xf32>",
+    "y": "tensor<?x6xf32>",
+    "vector": "tensor<8xf32>",
+    "short": "tensor<6xf32>",
+    "scale": "tensor<f32>",
+    "q": "tensor<?x8xi8>",
+    "step": "tensor<?xf32>",
+    "acc": "tensor<?x6xi32>",
+    "w": "tensor<6x8xf32>",
+    "trits": "tensor<6x8x!ternary.trit>",
+    "bits": "tensor<6x8x!ternary.bit>",
+    "encoded": "tensor<6x8x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>",
+    "tokens": "tensor<?xi64>",
+    "table": "tensor<9x8xf16>",
+    "one": "tensor<8xf32>",
+}
+"""Names and types of the function arguments that the examples use."""
+
+EXAMPLES = """
+%r = ternary.embedding %tokens, %table : tensor<?xi64>, tensor<9x8xf16> -> tensor<?x8xf32>
+%r = ternary.rms_norm %x, %vector eps = 1.000000e-06 lanes = 16 : tensor<?x8xf32>, tensor<8xf32>
+%r, %s = ternary.quantize %x eps = 1.000000e-05 : tensor<?x8xf32> -> tensor<?x8xi8>, tensor<?xf32>
+%r, %s = ternary.quantize %one eps = 1.000000e-05 : tensor<8xf32> -> tensor<8xi8>, tensor<f32>
+%r, %s = ternary.absmean %w eps = 1.000000e-05 : tensor<6x8xf32> -> tensor<6x8x!ternary.trit>, tensor<f32>
+%r, %s = ternary.ternarize %w : tensor<6x8xf32> -> tensor<6x8x!ternary.trit>, tensor<f32>
+%r = ternary.accumulate %q, %trits : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
+%r = ternary.accumulate %q, %bits : tensor<?x8xi8>, tensor<6x8x!ternary.bit> -> tensor<?x6xi32>
+%r = ternary.dequantize %acc, %step, %scale : tensor<?x6xi32>, tensor<?xf32>, tensor<f32> -> tensor<?x6xf32>
+%r, %s = ternary.scan %y, %y, %short : tensor<?x6xf32>, tensor<6xf32>
+%r, %s = ternary.norm_quantize %x gains(%vector : tensor<8xf32>) eps = 1.000000e-06 quantize_eps = 1.000000e-05 \
+lanes = 16 : tensor<?x8xf32> -> (tensor<?x8xi8>), (tensor<?xf32>)
+%r, %s, %t, %u = ternary.norm_quantize %x of %one : tensor<8xf32> outer_eps = 1.000000e-06 \
+gains(%vector, %one : tensor<8xf32>, tensor<8xf32>) eps = 1.000000e-08 quantize_eps = 1.000000e-05 lanes = 16 \
+: tensor<?x8xf32> -> (tensor<?x8xi8>, tensor<?x8xi8>), (tensor<?xf32>, tensor<?xf32>)
+%r = ternary.elementwise(%y, %short, %scale : tensor<?x6xf32>, tensor<6xf32>, tensor<f32>) { \
+^bb0(%a: f32, %b: f32, %c: f32): \
+%d = arith.mulf %a, %b : f32 \
+%e = arith.addf %d, %c : f32 \
+ternary.yield %e : f32 \
+} -> tensor<?x6xf32>
+%r = ternary.project quantized(%q : tensor<?x8xi8>) steps(%step : tensor<?xf32>) \
+weights(%encoded : tensor<6x8x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>) \
+scales(%scale : tensor<f32>) reads = [0] { \
+^bb0(%a: f32): \
+ternary.yield %a : f32 \
+} -> tensor<?x6xf32>
+%r = ternary.project quantized(%q, %q : tensor<?x8xi8>, tensor<?x8xi8>) \
+steps(%step, %step : tensor<?xf32>, tensor<?xf32>) \
+weights(%trits, %trits : tensor<6x8x!ternary.trit>, tensor<6x8x!ternary.trit>) \
+scales(%scale, %scale : tensor<f32>, tensor<f32>) reads = [1, 0] with(%short : tensor<6xf32>) { \
+^bb0(%a: f32, %b: f32, %c: f32): \
+%d = arith.mulf %a, %b : f32 \
+ternary.yield %d : f32 \
+} -> tensor<?x6xf32>
+"""
+
+MODULE_EXAMPLES = """
+ternary.weight @w : tensor<4x8xf32>
+ternary.weight @"model.layers.0.w" attributes {offset = 64 : i64} : tensor<4x8xf16>
+ternary.weight @w : tensor<4x8x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>
+ternary.weight @half : tensor<f32> { %c = arith.constant dense<5.000000e-01> : tensor<f32> \
+ ternary.yield %c : tensor<f32> }
+func.func @f() -> tensor<4xf32> { %w = ternary.load @w : tensor<4xf32> func.return %w : tensor<4xf32> }
+"""
+
+
+def wrap(line: str) -> str:
+    """A function around one operation, with every value of VALUES as an argument."""
+    arguments = ", ".join(f"%{name} : {type}" for name, type in VALUES.items())
+    return f"func.func @f({arguments}) {{\n{line}\nfunc.return\n}}"
+
+
+def lines(text: str) -> list[str]:
+    return text.strip().split("\n")
+
+
+TEXTS = [*map(wrap, lines(EXAMPLES)), *lines(MODULE_EXAMPLES)]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_reads_back_as_it_was_printed(text: str) -> None:
+    module = parse(text)
+    printed = str(module)
+    again = parse(printed)
+    assert str(again) == printed
+    assert again.is_structurally_equivalent(module)
+
+
+@pytest.mark.parametrize("line", lines(EXAMPLES))
+def test_the_examples_are_written_as_they_are_printed(line: str) -> None:
+    printed = " ".join(str(parse(wrap(line))).split())
+    assert " ".join(line.split()) in printed
+
+
+def test_every_operation_has_an_example() -> None:
+    met = {op.name for text in TEXTS for op in parse(text).walk()}
+    assert {op.name for op in Ternary.operations} <= met
+
+
+WRONG = """
+%r = ternary.embedding %tokens, %one : tensor<?xi64>, tensor<8xf32> -> tensor<?x8xf32>
+    two axes
+%r = ternary.embedding %tokens, %table : tensor<?xi64>, tensor<9x8xf16> -> tensor<?x9xf32>
+    is tensor<?x8xf32>
+%r = ternary.embedding %tokens, %table : tensor<?xi64>, tensor<9x8xf16> -> tensor<?x8xf16>
+    is tensor<?x8xf32>
+%r = ternary.embedding %step, %table : tensor<?xf32>, tensor<9x8xf16> -> tensor<?x8xf32>
+    integers
+%r = ternary.embedding %tokens, %trits : tensor<?xi64>, tensor<6x8x!ternary.trit> -> tensor<?x8xf32>
+    f32 or f16
+%r = ternary.rms_norm %x, %short eps = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<6xf32>
+    the weight is
+%r = ternary.rms_norm %q, %vector eps = 1.0 lanes = 16 : tensor<?x8xi8>, tensor<8xf32>
+    x is
+%r = ternary.rms_norm %x, %vector eps = 1.0 lanes = 12 : tensor<?x8xf32>, tensor<8xf32>
+    power of two
+%r = ternary.rms_norm %x, %vector eps = 1.0 lanes = 0 : tensor<?x8xf32>, tensor<8xf32>
+    power of two
+%r, %s = ternary.quantize %q eps = 1.0 : tensor<?x8xi8> -> tensor<?x8xi8>, tensor<?xf32>
+    x is
+%r, %s = ternary.quantize %x eps = 1.0 : tensor<?x8xf32> -> tensor<?x8xi32>, tensor<?xf32>
+    q is
+%r, %s = ternary.quantize %x eps = 1.0 : tensor<?x8xf32> -> tensor<?x8xi8>, tensor<?x8xf32>
+    step is
+%r, %s = ternary.quantize %scale eps = 1.0 : tensor<f32> -> tensor<i8>, tensor<f32>
+    last axis
+%r, %s = ternary.absmean %w eps = 1.0 : tensor<6x8xf32> -> tensor<6x9x!ternary.trit>, tensor<f32>
+    trits is
+%r, %s = ternary.absmean %w eps = 1.0 : tensor<6x8xf32> -> tensor<6x8x!ternary.trit>, tensor<1xf32>
+    scale is
+%r, %s = ternary.absmean %acc eps = 1.0 : tensor<?x6xi32> -> tensor<?x6x!ternary.trit>, tensor<f32>
+    w is
+%r, %s = ternary.ternarize %w : tensor<6x8xf32> -> tensor<8x6x!ternary.trit>, tensor<f32>
+    trits is
+%r, %s = ternary.ternarize %w : tensor<6x8xf32> -> tensor<6x8xi8>, tensor<f32>
+    trits is
+%r = ternary.accumulate %q, %w : tensor<?x8xi8>, tensor<6x8xf32> -> tensor<?x6xi32>
+    trits or bits
+%r = ternary.accumulate %acc, %trits : tensor<?x6xi32>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
+    6 columns, w has 8
+%r = ternary.accumulate %x, %trits : tensor<?x8xf32>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
+    q is
+%r = ternary.accumulate %q, %trits : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x7xi32>
+    acc is
+%r = ternary.accumulate %q, %trits : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6xf32>
+    acc is
+%r = ternary.dequantize %acc, %x, %scale : tensor<?x6xi32>, tensor<?x8xf32>, tensor<f32> -> tensor<?x6xf32>
+    step is
+%r = ternary.dequantize %acc, %step, %step : tensor<?x6xi32>, tensor<?xf32>, tensor<?xf32> -> tensor<?x6xf32>
+    scale is
+%r = ternary.dequantize %acc, %step, %scale : tensor<?x6xi32>, tensor<?xf32>, tensor<f32> -> tensor<?x6xi32>
+    result is
+%r = ternary.dequantize %y, %step, %scale : tensor<?x6xf32>, tensor<?xf32>, tensor<f32> -> tensor<?x6xf32>
+    acc is
+%r, %s = ternary.scan %y, %y, %vector : tensor<?x6xf32>, tensor<8xf32>
+    init is
+%r, %s = ternary.scan %short, %short, %scale : tensor<6xf32>, tensor<f32>
+    [T, D]
+%r, %s = ternary.norm_quantize %x gains(%short : tensor<6xf32>) eps = 1.0 quantize_eps = 1.0 lanes = 16 \
+: tensor<?x8xf32> -> (tensor<?x8xi8>), (tensor<?xf32>)
+    a gain is
+%r, %s = ternary.norm_quantize %x gains(%vector : tensor<8xf32>) eps = 1.0 quantize_eps = 1.0 lanes = 16 \
+: tensor<?x8xf32> -> (tensor<?x6xi8>), (tensor<?xf32>)
+    q is
+%r, %s, %t = ternary.norm_quantize %x gains(%vector : tensor<8xf32>) eps = 1.0 quantize_eps = 1.0 lanes = 16 \
+: tensor<?x8xf32> -> (tensor<?x8xi8>, tensor<?x8xi8>), (tensor<?xf32>)
+    one q and one step
+%r = ternary.elementwise(%x : tensor<?x8xf32>) \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x6xf32>
+    does not broadcast
+%r = ternary.elementwise(%q : tensor<?x8xi8>) \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x8xf32>
+    an input is
+%r = ternary.elementwise(%x : tensor<?x8xf32>) \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x8xi32>
+    a result is
+%r = ternary.elementwise(%x : tensor<?x8xf32>) \
+{ ^bb0: %a = arith.constant 1.0 : f32 ternary.yield %a : f32 } -> tensor<?x8xf32>
+    takes 1 arguments
+%r = ternary.elementwise(%x : tensor<?x8xf32>) \
+{ ^bb0(%a: f32): ternary.yield %a, %a : f32, f32 } -> tensor<?x8xf32>
+    one f32 a result
+ternary.project quantized(%q : tensor<?x8xi8>) steps(%step : tensor<?xf32>) \
+weights(%w : tensor<6x8xf32>) scales(%scale : tensor<f32>) reads = [0] \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x6xf32>
+    trits or bits
+ternary.project quantized(%q : tensor<?x8xi8>) steps(%step : tensor<?xf32>) \
+weights(%trits : tensor<6x8x!ternary.trit>) scales(%scale : tensor<f32>) reads = [1] \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x6xf32>
+    by number
+ternary.project quantized(%q : tensor<?x8xi8>) steps(%step : tensor<?xf32>) \
+weights(%trits : tensor<6x8x!ternary.trit>) scales(%step : tensor<?xf32>) reads = [0] \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x6xf32>
+    a scale is
+ternary.project quantized(%q : tensor<?x8xi8>) steps(%step : tensor<?xf32>) \
+weights(%trits : tensor<6x8x!ternary.trit>) scales(%scale : tensor<f32>) reads = [0] \
+{ ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x8xf32>
+    a result is
+"""
+"""An operation, then, indented, what its verifier says of it."""
+
+
+@pytest.mark.parametrize(("line", "complaint"), zip(lines(WRONG)[::2], lines(WRONG)[1::2], strict=True))
+def test_wrong_types_are_rejected(line: str, complaint: str) -> None:
+    with pytest.raises(CompileError) as raised:
+        parse(wrap(line))
+    assert complaint.strip() in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("ternary.weight @w : tensor<f32> { }", "expected a single block"),
+        ("ternary.weight @w : tensor<f32> { %c = arith.constant dense<1.0> : tensor<2xf32> "
+         "ternary.yield %c : tensor<2xf32> }", "but the weight is"),
+        ("ternary.weight @w : tensor<f32> { %c = arith.constant dense<1> : tensor<i32> "
+         "ternary.yield %c : tensor<i32> }", "but the weight is"),
+        ("ternary.weight @w : tensor<f32>\nternary.weight @w : tensor<f32>", "Redefinition"),
+    ],
+)  # fmt: skip
+def test_wrong_weights_are_rejected(text: str, complaint: str) -> None:
+    with pytest.raises(CompileError) as raised:
+        parse(text)
+    assert complaint in str(raised.value)
+
+
+def test_builders_make_what_the_text_says() -> None:
+    """Every constructor, from types alone: the result types are inferred."""
+    trits = TensorType(TritType(), [6, 8], EncodingAttr.i2())
+    x, weight, gain = TensorType(f32, [DYNAMIC_INDEX, 8]), TensorType(f32, [6, 8]), TensorType(f32, [8])
+    function = FuncOp("f", FunctionType.from_lists([x, TensorType(f32, [6])], []))
+    rows, state = function.body.block.args
+
+    def emit(op: Op) -> Op:
+        function.body.block.add_op(op)
+        return op
+
+    def sum_of(arguments: int) -> Region:
+        region = scalar_region(arguments)
+        total: SSAValue = region.block.args[0]
+        for argument in region.block.args[1:]:
+            op = AddfOp(total, argument)
+            region.block.add_op(op)
+            total = op.result
+        region.block.add_op(YieldOp(total))
+        return region
+
+    w, t, g = emit(LoadOp("w", weight)), emit(LoadOp("t", trits)), emit(LoadOp("g", gain))
+    absmean, exact = emit(AbsmeanOp(w.result, 1e-5)), emit(TernarizeOp(w.result))
+    normed = emit(RmsNormOp(rows, g.result, 1e-6))
+    quantized = emit(QuantizeOp(normed.result, 1e-5))
+    acc = emit(AccumulateOp(quantized.q, absmean.trits))
+    y = emit(DequantizeOp(acc.acc, quantized.step, exact.scale))
+    emit(ScanOp(y.result, y.result, state))
+    fused = emit(
+        NormQuantizeOp(
+            rows, [g.result, g.result], eps=1e-6, quantize_eps=1e-5, outer=g.result, outer_eps=1e-6
+        )
+    )
+    emit(ElementwiseOp([y.result, y.result], sum_of(2), [y.result.type]))
+    emit(
+        ProjectOp(
+            fused.q,
+            fused.step,
+            [t.result, t.result],
+            [exact.scale, absmean.scale],
+            [y.result],
+            [0, 1],
+            sum_of(3),
+            [y.result.type],
+        )
+    )
+    tokens: Attribute = TensorType(i8, [DYNAMIC_INDEX])
+    token_values = function.body.block.insert_arg(tokens, 2)
+    function.update_function_type()
+    emit(EmbeddingOp(token_values, w.result))
+    emit(ReturnOp())
+    module = ModuleOp([WeightOp("w", weight), WeightOp("t", trits), WeightOp("g", gain), function])
+    module.verify()
+    assert parse(str(module)).is_structurally_equivalent(module)
+    assert find_weight(module, "t") is not None
+    assert find_weight(module, "u") is None
