@@ -12,6 +12,9 @@ ARTIFACT := build/matmulfree-shakespeare.sterna
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
+# What tests need and pip does not have, as program:package.
+DEBIAN := bochs:bochs bochs:bochsbios bochs:bochs-term
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 help: ## what can be done here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -21,7 +24,7 @@ demo: $(VENV)/run.stamp ## compile the trained checkpoint and let it write
 	$(BIN)/sterna compile $(CHECKPOINT) --target cpu -o $(ARTIFACT)
 	$(BIN)/sterna run $(ARTIFACT) --prompt "ROMEO:" --seed 1
 
-test: lint types ## everything that CI does: lint, types, all tests
+test: lint types tools ## everything that CI does: lint, types, all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: lint types ## what pre-commit runs: lint, types and the quick tests
@@ -37,6 +40,10 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 
 types: $(VENV)/dev.stamp link-tree ## pyright, strict
 	$(BIN)/pyright
+
+tools: ## Debian packages that the tests need: an emulator for AVX-512
+	@missing=""; for tool in $(DEBIAN); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
+	if [ -n "$$missing" ]; then $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $$missing >/dev/null; fi
 
 bench: $(VENV)/dev.stamp ## the benchmarks, each of which prints a table
 	for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
@@ -70,4 +77,4 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 	$(PIP) install -c constraints.txt -e '.[torch,test,dev]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: help demo test check lint format types bench docs clean link-tree
+.PHONY: help demo tools test check lint format types bench docs clean link-tree
