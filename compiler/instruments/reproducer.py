@@ -76,7 +76,7 @@ def read_configuration(path: Path) -> Configuration:
 
 @dataclass
 class WriteReproducer(PassObserver):
-    """Without a path, the file goes to the temporary directory; the same failure writes the same file."""
+    """Without a path, a defect leaves a file in the temporary directory, and a complaint about the input leaves none."""
 
     path: Path | None = None
     weights: str | None = None
@@ -84,6 +84,8 @@ class WriteReproducer(PassObserver):
     seed: int = 0
 
     def failed(self, failure: PassFailure, before: ModuleOp) -> str | None:
+        if self.path is None and isinstance(failure.error, CompileError):
+            return None
         pipeline = failure.step.remaining_pipeline
         configuration = Configuration(pipeline, self.weights, self.verify_each, self.seed)
         lines = [failure.complaint, *_traceback(failure.error)]

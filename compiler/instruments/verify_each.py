@@ -17,7 +17,7 @@ from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.weights import Array, WeightStore
 from sterna.instruments.console import InstrumentConsole
 from sterna.instruments.inputs import ROWS, describe, generate_inputs, input_names, runnable_functions
-from sterna.pass_runner import PassObserver, Stage, Step
+from sterna.pass_runner import PassFailure, PassObserver, Stage, Step
 from sterna.passes.tolerance import EXACT, Tolerance, tolerance_of
 
 INTERPRETED = ("builtin", "func", "arith", "math", "tensor", "linalg", "ternary")
@@ -50,6 +50,7 @@ class VerifyEach(PassObserver):
     _cases: list[Case] = field(default_factory=list[Case], init=False)
     _outcomes: list[Outcome] = field(default_factory=list[Outcome], init=False)
     _compared: int = field(default=0, init=False)
+    _failed: bool = field(default=False, init=False)
 
     def begin(self, passes: Sequence[ModulePass], stage: Stage) -> None:
         self._cases = list(generate_cases(stage.module, self.rows, self.seed))
@@ -86,8 +87,11 @@ class VerifyEach(PassObserver):
             raise CompileError(f"miscompile: @{case.function}, {difference}, on input {case}")
         self._compared += 1
 
+    def failed(self, failure: PassFailure, before: ModuleOp) -> None:
+        self._failed = True
+
     def end(self) -> None:
-        if self._compared:
+        if self._compared and not self._failed:
             inputs = len(self._cases)
             self.console.write(f"verify-each: {self._compared} comparisons on {inputs} inputs passed")
 
