@@ -103,13 +103,14 @@ def recur(forget: Tensor, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor
     """
     forget, inputs = forget.transpose(0, 1), inputs.transpose(0, 1)
     if torch.compiler.is_exporting():
-        from torch._higher_order_ops import scan
+        # The op itself: torch's function of the same name compiles `step` anew for each layer, a second or two each.
+        from torch._higher_order_ops.scan import scan_op
 
-        def step(previous: Tensor, gates: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            current = gates[0] * previous + gates[1]
-            return current, current.clone()
+        def step(previous: Tensor, forget: Tensor, inputs: Tensor) -> list[Tensor]:
+            current = forget * previous + inputs
+            return [current, current.clone()]
 
-        last, states = cast(tuple[Tensor, Tensor], scan(step, state, (forget, inputs)))
+        last, states = cast(tuple[Tensor, Tensor], scan_op(step, [state], [forget, inputs], ()))
         return states.transpose(0, 1), last
     operands = (forget.contiguous(), inputs.contiguous(), state)
     states = cast(Tensor, _Recurrence.apply(*operands))  # pyright: ignore[reportUnknownMemberType]
