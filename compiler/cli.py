@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sterna import __version__
+from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
 
 if TYPE_CHECKING:
@@ -253,6 +254,9 @@ def reduce(
         output.write_text(reduced.text, encoding="utf-8")
     if not quiet:
         click.echo(reduced.summary, err=True)
+
+
+commands.add_command(inspect_command)
 
 
 @commands.command()

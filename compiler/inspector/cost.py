@@ -1,9 +1,10 @@
 """What a module costs to run once: arithmetic, and bytes of weights, activations and recurrent state.
 
-The count is of the program as the IR states it, for `rows` tokens in every dynamic axis (1 = one step of decoding). It is
-arithmetic over the types, so it holds for any stage: an accumulate is T*M*K additions and no multiplication; a weight is
-read once from memory each time its `ternary.load` runs; a function that is called from 32 places counts 32 times. What a
-derived weight's region does is done when the artifact is built, and costs nothing here.
+The count is of the program as the IR states it, for `rows` tokens in every dynamic axis (1 = one step of
+decoding). It is arithmetic over the types, so it holds for any stage: an accumulate is T*M*K additions and no
+multiplication; a weight is read once from memory each time its `ternary.load` runs; a function that is called
+from 32 places counts 32 times. What a derived weight's region does is done when the artifact is built, and
+costs nothing here.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ from sterna.dialects.encodings import BitType, TritType, encoding_of
 
 @dataclass(frozen=True)
 class Cost:
-    """Scalar operations and bytes. `other`: divisions, roots, exponentials, comparisons, roundings, conversions.
+    """Scalar operations and bytes. `other`: divisions, roots, exponentials, comparisons, roundings,
+    conversions.
 
-    `weights`: bytes read of weights by how they lie in memory (f32, f16, i2, or trit: one byte each, not packed yet).
-    `activations`: bytes of tensors read and written between ops. `state`: recurrent state read and written.
+    `weights`: bytes read of weights by how they lie in memory (f32, f16, i2, or trit: one byte each, not
+    packed yet). `activations`: bytes of tensors read and written between ops. `state`: recurrent state read
+    and written.
     """
 
     additions: int = 0
@@ -135,7 +138,7 @@ def op_cost(op: Operation, rows: int, weights: set[SSAValue]) -> Cost:
         case ternary.ElementwiseOp():
             return _region(op.body.block) * _elements(op.outs[0], rows) + Cost(activations=traffic)
         case ReduceOp():
-            folded = _elements(op.inputs[0], rows) - _elements(op.results[0], rows)
+            folded = _elements(op.operands[0], rows) - _elements(op.results[0], rows)
             return _region(op.region.block) * max(folded, 0) + Cost(activations=traffic)
         case MatmulOp():
             inner = _dims(op.inputs[0].type, rows)[-1]
@@ -146,7 +149,7 @@ def op_cost(op: Operation, rows: int, weights: set[SSAValue]) -> Cost:
 
 
 def _arithmetic(op: Operation, rows: int) -> Cost:
-    """Ops of the ternary dialect, and elementwise arith and math. The counts follow the formulas in their docstrings."""
+    """Ops of the ternary dialect, by the formulas in their docstrings, and elementwise arith and math."""
     match op:
         case ternary.AccumulateOp():
             return Cost(additions=_elements(op.q, rows) * _dims(op.w.type, rows)[0])
@@ -237,7 +240,7 @@ def encoding_name(type: TensorType[Attribute]) -> str:
 
 
 def type_bytes(type: Attribute, rows: int) -> int:
-    """Bytes of a value without alignment; an encoded weight with the padding of its tiles. Trits not yet packed: one each."""
+    """Bytes of a value without alignment; of an encoded weight with the padding of its tiles."""
     if not isinstance(type, TensorType):
         return _element_bytes(type)
     shape = _dims(type, rows)

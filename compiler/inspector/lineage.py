@@ -1,9 +1,9 @@
 """Which ops became which in a pass.
 
-An op that a pass leaves in place, or changes in place, is the same object before and after. What replaced an op that went
-is watched while the pass runs: every rewrite in xDSL ends in `SSAValue.replace_all_uses_with` or in a clone. Where a pass
-did something else (an operand set by hand, a function built anew), relations of operands and then source locations tell;
-each link says by which of these it is known.
+An op that a pass leaves in place, or changes in place, is the same object before and after. What replaced an
+op that went is watched while the pass runs: every rewrite in xDSL ends in `SSAValue.replace_all_uses_with` or
+in a clone. Where a pass did something else (an operand set by hand, a function built anew), relations of
+operands and then source locations tell; each link says by which of these it is known.
 """
 
 from __future__ import annotations
@@ -83,8 +83,11 @@ class Rewrites:
 
 @contextmanager
 def watch_rewrites() -> Generator[Rewrites]:
-    """Sees the rewrites of whatever runs inside. xDSL's listeners belong to the rewriter that a pass makes for itself,
-    so the methods that all rewriters end in are wrapped while this is open."""
+    """Sees the rewrites of whatever runs inside.
+
+    xDSL's listeners belong to the rewriter that a pass makes for itself, so the methods that all rewriters
+    end in are wrapped while this is open.
+    """
     rewrites = Rewrites()
     replace_all, replace_some = SSAValue.replace_all_uses_with, SSAValue.replace_uses_with_if
     clone = Operation.clone_without_regions

@@ -1,19 +1,19 @@
 """Printed IR in which every line knows its ops and values, stored so that what repeats is stored once.
 
-A line is a *template* and the ops and values that fill it. In a template, DEFINED and USED stand for the name of a value,
-and OPENED and CLOSED for the places where the text of an op begins and ends:
+A line is a *template* and the ops and values that fill it. In a template, DEFINED and USED stand for the name
+of a value, and OPENED and CLOSED for the places where the text of an op begins and ends:
 
     %5 = arith.mulf %3, %4 : f32        is        <OPENED><DEFINED> = arith.mulf <USED>, <USED> : f32<CLOSED>
 
-So all layers of a model and all stages of a pipeline share their templates, a line whose values were only renumbered is
-the same line, and nobody has to parse IR text to find what uses what.
+So all layers of a model and all stages of a pipeline share their templates, a line whose values were only
+renumbered is the same line, and nobody has to parse IR text to find what uses what.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from io import StringIO
-from itertools import chain
+from itertools import chain, islice
 
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
@@ -54,15 +54,14 @@ def list_module(module: ModuleOp) -> Listing:
     printer.print_op(module)
     assert isinstance(printer.stream, StringIO)
     ops, values = iter(printer.ops), iter(printer.values)
-    lines: list[Line] = []
-    for template in printer.stream.getvalue().split("\n"):
-        lines.append(
-            Line(
-                template,
-                tuple(next(ops) for _ in range(template.count(OPENED))),
-                tuple(next(values) for _ in range(template.count(DEFINED) + template.count(USED))),
-            )
+    lines = [
+        Line(
+            template,
+            tuple(islice(ops, template.count(OPENED))),
+            tuple(islice(values, template.count(DEFINED) + template.count(USED))),
         )
+        for template in printer.stream.getvalue().split("\n")
+    ]
     return Listing(tuple(lines), printer.names)
 
 

@@ -8,13 +8,13 @@ A `Recorder` is an observer. Whoever runs passes calls it around each one:
             pass_.apply(context, module)
     recording = recorder.recording
 
-or gives `recorder.callback` to an xDSL `PassPipeline`.
+`observer.RecordPasses` does that for the compiler's own runner of passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -55,7 +55,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Stage:
-    """The IR at one moment: numbers of lines, names of values, costs of ops (by their numbers), how often each op runs."""
+    """The IR at one moment, by the numbers of lines, values and ops. `runs`: how often an op runs, if not once."""
 
     lines: tuple[int, ...]
     names: dict[int, str]
@@ -129,7 +129,7 @@ class Recorder:
         self._values: dict[SSAValue, int] = {}
         self._text = ""
         self._module = module
-        self._pending: tuple[str, float, Snapshot, Rewrites, ExitStack] | None = None
+        self._running = ""
         listing = list_module(module)
         self._text = listing.text
         self._snapshot = Snapshot.of(all_ops(listing))
@@ -138,41 +138,36 @@ class Recorder:
     @contextmanager
     def around(self, pass_: ModulePass, module: ModuleOp) -> Generator[None]:
         """Records the pass that runs inside; one that raises is recorded with its error, and the error goes on."""
-        self.before_pass(str(pass_.pipeline_pass_spec()), module)
+        self.before_pass(str(pass_.spec()), module)
+        start = perf_counter()
         try:
-            yield
+            with watch_rewrites() as rewrites:
+                yield
         except Exception as error:
-            self.failed(error)
+            self.failed(
+                next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            )
             raise
-        self.after_pass(module)
+        self.after_pass(module, perf_counter() - start, rewrites)
 
     def run(self, context: Context, module: ModuleOp, passes: Iterable[ModulePass]) -> Recording:
         for pass_ in passes:
             with self.around(pass_, module):
                 pass_.apply(context, module)
-            module.verify()
         return self.recording
 
-    def callback(self, previous: ModulePass | None, module: ModuleOp, following: ModulePass | None) -> None:
-        """The observer in the form that xDSL's `PassPipeline` takes."""
-        if previous is not None:
-            self.after_pass(module)
-        if following is not None:
-            self.before_pass(str(following.pipeline_pass_spec()), module)
+    def number_of(self, op: Operation) -> int:
+        """The number of an op that some stage holds."""
+        return self._ops[op]
 
     def before_pass(self, spec: str, module: ModuleOp) -> None:
         if module is not self._module:
             self._adopt(module)
-        stack = ExitStack()
-        rewrites = stack.enter_context(watch_rewrites())
-        self._pending = (spec, perf_counter(), self._snapshot, rewrites, stack)
+        self._running = spec
 
-    def after_pass(self, module: ModuleOp) -> None:
-        assert self._pending is not None, "after_pass follows before_pass"
-        spec, start, before, rewrites, stack = self._pending
-        seconds = perf_counter() - start
-        stack.close()
-        self._pending = None
+    def after_pass(self, module: ModuleOp, seconds: float, rewrites: Rewrites) -> None:
+        """The pass that ran took `seconds`, and did `rewrites`."""
+        spec, before = self._running, self._snapshot
         self._module = module
         listing = list_module(module)
         stage = len(self.recording.stages) - 1
@@ -192,15 +187,10 @@ class Recorder:
             PassRun(spec, seconds, stage, stage + 1, stored, added, removed, modified)
         )
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, message: str) -> None:
         """The pass that was running raised: the recording ends with it, at the stage before."""
-        assert self._pending is not None, "failed follows before_pass"
-        spec, start, _, _, stack = self._pending
-        stack.close()
-        self._pending = None
         stage = len(self.recording.stages) - 1
-        message = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        self.recording.passes.append(PassRun(spec, perf_counter() - start, stage, stage, error=message))
+        self.recording.passes.append(PassRun(self._running, 0.0, stage, stage, error=message))
 
     def _adopt(self, module: ModuleOp) -> None:
         """A runner went on with a copy of the module: equal text means that the copy's ops are the ones we know."""

@@ -15,7 +15,7 @@ MOST_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Place:
-    """`path` is the name in the model ("model.layers.0.attn.i_proj"), `file` and `line` the code; each may be missing."""
+    """`path`: the name in the model, as "model.layers.0.attn.i_proj"; `file`, `line`: the code. Each may be missing."""
 
     path: str
     file: str = ""
@@ -52,3 +52,12 @@ def source_text(file: str) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError, ValueError):
         return None
+
+
+def shown_file(file: str) -> str:
+    """The file as a report names it: reports travel, and need not tell how the directories of a machine are called."""
+    path = Path(file)
+    for base in (Path.cwd(), Path.home()):
+        if path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return "/".join(path.parts[-3:]) if path.is_absolute() else file

@@ -134,3 +134,15 @@ def test_norm_quantize_counts_its_formula() -> None:
     assert cost.additions == 8 + 1
     # x^2, x * g and y * (...) an element; r * (...) and max * r a row.
     assert cost.multiplications == 3 * 8 + 2
+
+
+def test_a_reduction_combines_all_but_one_element_a_result() -> None:
+    body = """
+      %y = linalg.reduce ins(%x : tensor<?x8xf32>) outs(%o : tensor<?xf32>) dimensions = [1]
+      (%a: f32, %b: f32) {
+        %s = arith.addf %a, %b : f32
+        linalg.yield %s : f32
+      }
+    """
+    cost = total(body, "%x: tensor<?x8xf32>, %o: tensor<?xf32>", rows=3)
+    assert (cost.additions, cost.multiplications) == (3 * 7, 0)

@@ -11,7 +11,7 @@ from xdsl.context import Context
 from xdsl.dialects import arith, func
 from xdsl.dialects.builtin import FileLineColLoc, IntAttr, ModuleOp, NameLoc, StringAttr
 from xdsl.ir import Operation
-from xdsl.passes import ModulePass, PassPipeline
+from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import (
     PatternRewriter,
     PatternRewriteWalker,
@@ -24,8 +24,10 @@ from xdsl.transforms.common_subexpression_elimination import CommonSubexpression
 from sterna.dialects.context import make_context, parse
 from sterna.inspector.lineage import Kind
 from sterna.inspector.listing import list_module
+from sterna.inspector.observer import RecordPasses
 from sterna.inspector.recording import Recorder, Recording
 from sterna.inspector.sources import Place, places
+from sterna.pass_runner import PassFailure, run_passes
 from tests.raised_models import RaisedModel
 
 PRODUCTS = """
@@ -87,9 +89,9 @@ def names_of(recording: Recording, links: list[tuple[int, int]]) -> list[tuple[s
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.integers(1, 3), st.booleans(), st.booleans())
-def test_a_listing_is_what_prints(layers: int, bounds: bool, head: bool) -> None:
-    module = parse(RaisedModel(layers=layers, hidden=8, mlp=12, lower_bounds=bounds, head=head).text())
+@given(st.integers(1, 3), st.booleans())
+def test_a_listing_is_what_prints(layers: int, bounds: bool) -> None:
+    module = parse(RaisedModel(layers=layers, hidden=8, mlp=12, lower_bounds=bounds).text())
     assert list_module(module).text == str(module)
     recorder = Recorder(module)
     recording = recorder.run(make_context(), module, [CanonicalizePass(), CommonSubexpressionElimination()])
@@ -175,12 +177,21 @@ def test_a_copy_of_the_module_keeps_the_identities() -> None:
     assert recorder.recording.passes[0].added == 1
 
 
-def test_the_callback_of_a_pipeline_records_the_same() -> None:
+def test_the_observer_records_the_same() -> None:
     module = parse(PRODUCTS)
-    recorder = Recorder(module)
-    PassPipeline((CanonicalizePass(), SubtractPass()), recorder.callback).apply(make_context(), module)
-    assert [run.name for run in recorder.recording.passes] == ["canonicalize", "subtract"]
-    assert recorder.recording.text(1) == str(module)
+    observer = RecordPasses()
+    run_passes(make_context(), module, [CanonicalizePass(), SubtractPass()], [observer])
+    assert [run.name for run in observer.recording.passes] == ["canonicalize", "subtract"]
+    assert [link.kind for link in observer.recording.passes[1].links] == [Kind.REPLACED]
+    assert observer.recording.text(1) == str(module)
+
+
+def test_the_observer_keeps_what_came_before_a_failure() -> None:
+    observer = RecordPasses()
+    with pytest.raises(PassFailure):
+        run_passes(make_context(), parse(PRODUCTS), [SubtractPass(), FailingPass()], [observer])
+    assert [run.error is None for run in observer.recording.passes] == [True, False]
+    assert "cannot do this" in str(observer.recording.passes[1].error)
 
 
 def test_a_failing_pass_is_the_last_and_leaves_xdsl_as_it_was() -> None:

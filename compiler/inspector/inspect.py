@@ -1,0 +1,94 @@
+"""From a checkpoint or a file of IR to a report: runs the pipeline under the recorder, and emits the target's code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdsl.dialects.builtin import ModuleOp
+
+from sterna.dialects.context import make_context, parse
+from sterna.dialects.errors import CompileError
+from sterna.dialects.weights import WeightStore
+from sterna.inspector.observer import RecordPasses
+from sterna.inspector.payload import Code
+from sterna.inspector.recording import Recording
+from sterna.inspector.report import report_html
+from sterna.lowering import parse_passes
+from sterna.pass_runner import run_passes
+from sterna.plugins import find_target
+from sterna.targets import Target
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to inspect: a checkpoint directory or a file of IR. Without `passes`, the pipeline is the target's."""
+
+    source: Path
+    target: str = "cpu"
+    passes: str | None = None
+    weights: str | None = None
+    isa: str | None = None
+    max_rows: int = 64
+
+
+@dataclass(frozen=True)
+class Inspection:
+    recording: Recording
+    codes: tuple[Code, ...]
+    title: str
+    failure: CompileError | None = None
+    """Why the pipeline ended early; the recording shows how far it came."""
+
+    def html(self, *, version: str | None = None) -> str:
+        return report_html(self.recording, self.title, self.codes, version=version)
+
+
+def inspect_source(request: Request) -> Inspection:
+    """CompileError if the source cannot be read; a pass that fails is part of the report."""
+    target = find_target(request.target)
+    module, weights = _read(request)
+    pipeline = target.pipeline(max_rows=request.max_rows) if request.passes is None else request.passes
+    passes = parse_passes(target, pipeline) if pipeline else []
+    observer = RecordPasses()
+    failure: CompileError | None = None
+    codes: tuple[Code, ...] = ()
+    try:
+        run_passes(make_context(weights), module, passes, [observer])
+        codes = emitted(module, target, observer, request.isa)
+    except CompileError as error:
+        failure = error
+    return Inspection(observer.recording, codes, f"{request.source.name} for {request.target}", failure)
+
+
+def emitted(
+    module: ModuleOp, target: Target, observer: RecordPasses, isa: str | None = None
+) -> tuple[Code, ...]:
+    """What the target emits from a planned module, and which symbol implements which op."""
+    if "ternary.max_rows" not in module.attributes:
+        return ()
+    name_symbols = getattr(target, "symbols", None)
+    named = name_symbols(module) if name_symbols is not None else {}
+    symbols = {observer.number_of(op): symbol for op, symbol in named.items()}
+    return tuple(Code(kind, target.emit(module, kind, isa=isa), symbols) for kind in target.emits)
+
+
+def _read(request: Request) -> tuple[ModuleOp, WeightStore | None]:
+    source = request.source
+    if source.is_dir():
+        if request.weights is not None:
+            raise CompileError("a checkpoint brings its weights: --weights goes with a file of IR")
+        from sterna.api import load_source
+
+        imported = load_source(source, None)
+        return imported.module, imported.weights
+    from sterna.opt import open_weights
+
+    try:
+        text = source.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise CompileError(
+            f"{source}: expected IR text or a checkpoint directory, found bytes that are not UTF-8"
+        ) from None
+    module = parse(text, str(source))
+    return module, open_weights(request.weights or "random", module)
