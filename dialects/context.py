@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from xdsl.dialects import get_all_dialects
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
@@ -15,6 +17,11 @@ from sterna.dialects.weights import SternaContext, WeightStore
 
 UPSTREAM = ("builtin", "func", "arith", "math", "tensor", "linalg", "scf", "cf", "memref", "vector", "llvm")
 """Imported IR uses the first six; the others are what lowering makes of them."""
+
+UNQUOTED_OR_CLOSED = re.compile(
+    r'(?:[^"/]++|//[^\n]*+|/|"(?:[^"\\\n\v\f]++|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*+")*+'
+)
+"""Text up to a string literal that is not closed, which xDSL finds out in time exponential in its length."""
 
 
 def make_context(weights: WeightStore | None = None) -> SternaContext:
@@ -31,6 +38,10 @@ def make_context(weights: WeightStore | None = None) -> SternaContext:
 
 def parse(text: str, name: str = "<string>", ctx: SternaContext | None = None) -> ModuleOp:
     """The verified module that the text says; CompileError, naming `name` and the line, for any other text."""
+    closed = UNQUOTED_OR_CLOSED.match(text)
+    if closed is not None and closed.end() < len(text):
+        line = text.count("\n", 0, closed.end()) + 1
+        raise CompileError("this string is not closed, or has an escape that is not known", f"{name}:{line}")
     try:
         module = Parser(ctx or make_context(), text, name).parse_module()
     except ParseError as error:

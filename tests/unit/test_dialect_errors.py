@@ -62,6 +62,8 @@ def test_an_error_is_one_line() -> None:
             "model.mlir",
         ),
         ("{" * 5000, "model.mlir"),
+        ('// "fine\n%q = "' + "a" * 60, "model.mlir:2: this string is not closed"),
+        ('ternary.weight @"a\\q" : tensor<f32>', "model.mlir:1: this string is not closed"),
         ("\0", "model.mlir"),
     ],
 )

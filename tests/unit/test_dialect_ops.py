@@ -238,7 +238,7 @@ weights(%trits : tensor<6x8x!ternary.trit>) scales(%scale : tensor<f32>) reads =
 """An operation, then, indented, what its verifier says of it."""
 
 
-@pytest.mark.parametrize(("line", "complaint"), zip(lines(WRONG)[::2], lines(WRONG)[1::2], strict=True))
+@pytest.mark.parametrize(("line", "complaint"), [*zip(lines(WRONG)[::2], lines(WRONG)[1::2], strict=True)])
 def test_wrong_types_are_rejected(line: str, complaint: str) -> None:
     with pytest.raises(CompileError) as raised:
         parse(wrap(line))
