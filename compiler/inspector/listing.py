@@ -12,6 +12,7 @@ renumbered is the same line, and nobody has to parse IR text to find what uses w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from itertools import chain, islice
 
@@ -36,7 +37,7 @@ class Listing:
     names: dict[SSAValue, str]
     """The printed name of every value, without the percent sign, in the order of the text."""
 
-    @property
+    @cached_property
     def text(self) -> str:
         return "\n".join(self.line_text(line) for line in self.lines)
 

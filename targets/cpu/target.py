@@ -21,6 +21,7 @@ from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa, ho
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
+    from xdsl.ir import Operation
     from xdsl.passes import ModulePass
 
     from sterna.targets.program import Program
@@ -80,6 +81,12 @@ class CpuTarget:
                 return codegen.assembly(source, codegen.triple_of(chosen), chosen.features)
             case _:
                 raise CompileError(f"target 'cpu' emits {', '.join(self.emits)}, not '{kind}'")
+
+    def symbols(self, planned: ModuleOp) -> dict[Operation, str]:
+        """Which symbol of the emitted code implements which operation of a planned module."""
+        from sterna.targets.cpu.symbols import kernel_symbols
+
+        return kernel_symbols(planned)
 
     def build(self, planned: ModuleOp) -> dict[str, bytes]:
         """An object for each level of x86-64, and portable LLVM IR for every other machine."""

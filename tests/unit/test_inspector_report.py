@@ -21,11 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sterna.diagnostics import one_line
+from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
 from sterna.inspector.command import inspect_command
+from sterna.inspector.inspect import emitted
+from sterna.inspector.observer import RecordPasses
 from sterna.inspector.payload import runs
 from sterna.inspector.report import repr_html
 from sterna.inspector.serve import LivePage, make_server
+from sterna.lowering import parse_passes
+from sterna.opt import random_store
+from sterna.pass_runner import run_passes
+from sterna.plugins import find_target
+from tests.raised_models import RaisedModel
 from tests.unit.test_inspector_recording import PRODUCTS, SubtractPass, record
 
 WEB = Path(__file__).parents[2] / "compiler/inspector/web"
@@ -94,8 +102,6 @@ def test_a_notebook_shows_the_report_in_a_frame() -> None:
 
 
 def record_products() -> Any:
-    from sterna.dialects.context import parse
-
     return record(parse(PRODUCTS), SubtractPass())
 
 
@@ -166,3 +172,17 @@ def test_every_report_carries_the_licences_of_what_it_contains() -> None:
     assert "Redistribution and use in source and binary forms" in (BUNDLE / "viewer.js").read_text(
         encoding="utf-8"
     )
+
+
+def test_every_symbol_is_defined_in_the_emitted_code() -> None:
+    module = parse(RaisedModel(layers=2, hidden=32, mlp=64).text())
+    target = find_target("cpu")
+    passes = parse_passes(target, target.pipeline(max_rows=2))
+    observer = RecordPasses()
+    run_passes(make_context(random_store(module)), module, passes, [observer])
+    codes = emitted(module, target, observer)
+    assert {code.kind for code in codes} == set(target.emits)
+    for code in codes:
+        assert code.symbols
+        for symbol in set(code.symbols.values()):
+            assert re.search(rf'^define .*@"?{symbol}"?\(|^"?{symbol}"?:', code.text, re.MULTILINE), symbol

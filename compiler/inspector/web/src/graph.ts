@@ -8,6 +8,7 @@ import { count, el, svg } from "./dom";
 import { buildGraph, size, type Graph, type GraphNode } from "./graph-model";
 
 const BUDGET = 90;
+const LEGIBLE = 0.62;
 const OP_HEIGHT = 40;
 const HEADER = 26;
 const PADDING = 14;
@@ -65,7 +66,7 @@ export class GraphView {
     if (!this.graph) return;
     this.openUpTo(BUDGET);
     this.arrange();
-    this.fit();
+    this.showTop();
   }
 
   /** Opens groups from the outside in, while all that is open fits in the budget; fused ops stay closed. */
@@ -193,9 +194,23 @@ export class GraphView {
     if (!this.layout) return;
     const { clientWidth, clientHeight } = this.canvas;
     const { width, height } = this.layout;
-    // A long function is read from its top, at a size that can be read.
-    const k = Math.min(1.1, Math.max(Math.min(clientWidth / width, clientHeight / height), Math.min(0.6, clientWidth / width)));
-    const transform = zoomIdentity.translate((clientWidth - width * k) / 2, Math.max(8, (clientHeight - height * k) / 2 * (height * k < clientHeight ? 1 : 0))).scale(k);
+    const k = Math.min(1.1, clientWidth / width, clientHeight / height);
+    this.place((clientWidth - width * k) / 2, (clientHeight - height * k) / 2, k);
+  }
+
+  /** A function is read from its top, at a size that can be read. */
+  private showTop(): void {
+    if (!this.layout) return;
+    const { clientWidth, clientHeight } = this.canvas;
+    const { width, height, boxes } = this.layout;
+    const k = Math.min(1.1, Math.max(LEGIBLE, Math.min(clientWidth / width, clientHeight / height)));
+    const top = boxes.find(({ node }) => node.id === "inputs");
+    const centre = top && width * k > clientWidth ? top.x + top.width / 2 : width / 2;
+    this.place(clientWidth / 2 - centre * k, Math.max(8, (clientHeight - height * k) / 2), k);
+  }
+
+  private place(x: number, y: number, k: number): void {
+    const transform = zoomIdentity.translate(x, y).scale(k);
     this.behaviour.transform(select(this.canvas as SVGSVGElement), transform);
   }
 

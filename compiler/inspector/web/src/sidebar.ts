@@ -53,14 +53,13 @@ export class Sidebar {
       "data-pass": i, title: `${run.spec}\nShift-click compares with the stage that is shown on the left`,
       onclick: (event: MouseEvent) => this.app.selectPass(i, event.shiftKey ? this.app.left : null),
     },
-      el("span", { class: "pass-name" }, run.name),
+      el("span", { class: "pass-name" }, run.name), this.foundBadge(run.after),
       options && el("span", { class: "pass-options" }, options),
       el("span", { class: "pass-changes" },
         run.error ? el("span", { class: "change removed" }, "failed")
           : changed ? null : el("span", { class: "change none" }, "no change"),
         part("+", run.added, "added", "new"), part("−", run.removed, "removed", "gone"), part("~", run.modified, "modified", "changed in place"),
-        el("span", { class: "pass-time" }, run.error ? "" : seconds(run.seconds)),
-        this.foundBadge(run.after)),
+        el("span", { class: "pass-time" }, run.error ? "" : seconds(run.seconds))),
       el("span", { class: "pass-bar", style: `width:${(100 * run.seconds) / longest}%` })));
   }
 
