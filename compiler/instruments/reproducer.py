@@ -76,7 +76,7 @@ def read_configuration(path: Path) -> Configuration:
 
 @dataclass
 class WriteReproducer(PassObserver):
-    """Without a path, a defect leaves a file in the temporary directory, and a complaint about the input leaves none."""
+    """Without a path, a defect leaves a file in the temporary directory; a complaint about the input leaves none."""
 
     path: Path | None = None
     weights: str | None = None
@@ -84,7 +84,7 @@ class WriteReproducer(PassObserver):
     seed: int = 0
 
     def failed(self, failure: PassFailure, before: ModuleOp) -> str | None:
-        if self.path is None and isinstance(failure.error, CompileError):
+        if self.path is None and not failure.is_defect:
             return None
         pipeline = failure.step.remaining_pipeline
         configuration = Configuration(pipeline, self.weights, self.verify_each, self.seed)

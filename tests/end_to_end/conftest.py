@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from xdsl.dialects.builtin import ModuleOp
+from shakespeare import CHECKPOINT, PROMPTS, Planned
 
 import sterna
 from sterna import api
-from sterna.dialects.weights import WeightStore
 from sterna.lowering import lower
 from sterna.model import CompiledModel
 from sterna.plugins import find_target
-
-CHECKPOINT = Path(__file__).parents[2] / "examples" / "checkpoints" / "matmulfree-shakespeare"
-
-PROMPTS = (
-    "ROMEO:",
-    "JULIET:\nO ",
-    "KING RICHARD III:\nNow is the winter",
-    "First Citizen:\nBefore we proceed",
-    "To be, or not to be",
-    "All the world's a stage,",
-    "MENENIUS:\nWhat work's, my countrymen, in hand?",
-    "Once upon a time",
-    "GLOUCESTER:",
-    "\n\n",
-)
-
-
-@dataclass(frozen=True)
-class Planned:
-    module: ModuleOp
-    weights: WeightStore
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shakespeare import Planned
 
 import sterna
 from sterna.dialects.interpreter import ModuleInterpreter
@@ -17,8 +18,6 @@ from sterna.targets.cpu.codegen import LoadedCode
 from sterna.targets.cpu.executable import CpuExecutable
 from sterna.targets.cpu.isa import ISAS, best_isa
 from sterna.targets.cpu.target import CpuTarget
-
-from .conftest import Planned
 
 Array = npt.NDArray[np.float32]
 Results = tuple[Array, ...]
