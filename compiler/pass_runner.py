@@ -65,7 +65,7 @@ class Stage:
 class PassObserver:
     """Called by `run_passes` around every pass. A subclass overrides what it needs.
 
-    The stage after one pass is the same object as the stage before the next. An observer may raise CompileError, for a
+    The stage after one pass is the same object as the stage before the next. An observer may raise Miscompile, for a
     check that failed: it ends the pipeline as a failure of the pass that just ran.
     """
 
@@ -87,12 +87,18 @@ class PassObserver:
         """After the last pass that ran, whether or not it failed."""
 
 
+class Miscompile(CompileError):
+    """What a check says that found a pass to be wrong: no fault of the input."""
+
+
 class PassFailure(CompileError):
     """A pass, or a check after it, raised: its name, what it said, and the operation that it was at. One line."""
 
     def __init__(self, step: Step, error: Exception, notes: Sequence[str] = ()) -> None:
         self.step = step
         self.error = error
+        self.is_defect = not isinstance(error, CompileError) or isinstance(error, Miscompile)
+        """Is the pass to blame, and not the input?"""
         said, location = _said(error)
         self.complaint = f"pass '{step.name}' failed: {said}"
         super().__init__("; ".join([self.complaint, *notes]), location)

@@ -17,7 +17,7 @@ from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.weights import Array, WeightStore
 from sterna.instruments.console import InstrumentConsole
 from sterna.instruments.inputs import ROWS, describe, generate_inputs, input_names, runnable_functions
-from sterna.pass_runner import PassFailure, PassObserver, Stage, Step
+from sterna.pass_runner import Miscompile, PassFailure, PassObserver, Stage, Step
 from sterna.passes.tolerance import EXACT, Tolerance, tolerance_of
 
 INTERPRETED = ("builtin", "func", "arith", "math", "tensor", "linalg", "ternary")
@@ -82,9 +82,9 @@ class VerifyEach(PassObserver):
             if uninterpreted(module):
                 self.console.write(f"verify-each: {step.name} not compared, after it: {after}")
                 return
-            raise CompileError(f"miscompile: @{case.function} no longer runs, on input {case}: {after}")
+            raise Miscompile(f"miscompile: @{case.function} no longer runs, on input {case}: {after}")
         if difference := first_difference(before, after, tolerance_of(step.rewrite)):
-            raise CompileError(f"miscompile: @{case.function}, {difference}, on input {case}")
+            raise Miscompile(f"miscompile: @{case.function}, {difference}, on input {case}")
         self._compared += 1
 
     def failed(self, failure: PassFailure, before: ModuleOp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,18 @@ def test_a_damaged_reproducer_is_one_line(
     error = capsys.readouterr().err
     assert complaint in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize(
+    ("text", "pipeline", "leaves_one"),
+    [(DIVIDE, "crash", True), (SUBTRACT, "swap-operands", True), (SUBTRACT, "refuse", False)],
+)
+def test_a_defect_leaves_a_reproducer_unasked_and_a_complaint_none(
+    text: str, pipeline: str, leaves_one: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "input.mlir"
+    path.write_text(text)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert opt.main([str(path), "-p", pipeline, "--verify-each"]) == 1
+    assert len(list(tmp_path.glob(f"sterna-{pipeline}-*.mlir"))) == leaves_one
