@@ -15,7 +15,7 @@ from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, FloatAttr, IntegerAt
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 
 from sterna.dialects.errors import CompileError
-from sterna.dialects.semantics.table import Array, applies, converts, dtype
+from sterna.dialects.semantics.table import Array, converts, dtype, pointwise
 
 Binary = Callable[[Array, Array], Array]
 
@@ -166,31 +166,31 @@ def integer_of(value: int, to: np.dtype[Any]) -> Array:
 
 @register_impls
 class ArithFunctions(InterpreterFunctions):
-    addf = applies(arith.AddfOp, np.add)
-    subf = applies(arith.SubfOp, np.subtract)
-    mulf = applies(arith.MulfOp, np.multiply)
-    divf = applies(arith.DivfOp, np.divide)
-    negf = applies(arith.NegfOp, np.negative)
-    maximumf = applies(arith.MaximumfOp, maximum)
-    minimumf = applies(arith.MinimumfOp, minimum)
-    maxnumf = applies(arith.MaxnumfOp, maximum_number)
-    minnumf = applies(arith.MinnumfOp, minimum_number)
-    select = applies(arith.SelectOp, np.where)
+    addf = pointwise(arith.AddfOp, np.add)
+    subf = pointwise(arith.SubfOp, np.subtract)
+    mulf = pointwise(arith.MulfOp, np.multiply)
+    divf = pointwise(arith.DivfOp, np.divide)
+    negf = pointwise(arith.NegfOp, np.negative)
+    maximumf = pointwise(arith.MaximumfOp, maximum)
+    minimumf = pointwise(arith.MinimumfOp, minimum)
+    maxnumf = pointwise(arith.MaxnumfOp, maximum_number)
+    minnumf = pointwise(arith.MinnumfOp, minimum_number)
+    select = pointwise(arith.SelectOp, np.where)
 
-    addi = applies(arith.AddiOp, wrapping(np.add))
-    subi = applies(arith.SubiOp, wrapping(np.subtract))
-    muli = applies(arith.MuliOp, wrapping(np.multiply))
-    divsi = applies(arith.DivSIOp, divide)
-    remsi = applies(arith.RemSIOp, remainder)
-    floordivsi = applies(arith.FloorDivSIOp, floor_divide)
-    minsi = applies(arith.MinSIOp, np.minimum)
-    maxsi = applies(arith.MaxSIOp, np.maximum)
-    andi = applies(arith.AndIOp, np.bitwise_and)
-    ori = applies(arith.OrIOp, np.bitwise_or)
-    xori = applies(arith.XOrIOp, np.bitwise_xor)
-    shli = applies(arith.ShLIOp, np.left_shift)
-    shrsi = applies(arith.ShRSIOp, np.right_shift)
-    shrui = applies(arith.ShRUIOp, shift_right_logical)
+    addi = pointwise(arith.AddiOp, wrapping(np.add))
+    subi = pointwise(arith.SubiOp, wrapping(np.subtract))
+    muli = pointwise(arith.MuliOp, wrapping(np.multiply))
+    divsi = pointwise(arith.DivSIOp, divide)
+    remsi = pointwise(arith.RemSIOp, remainder)
+    floordivsi = pointwise(arith.FloorDivSIOp, floor_divide)
+    minsi = pointwise(arith.MinSIOp, np.minimum)
+    maxsi = pointwise(arith.MaxSIOp, np.maximum)
+    andi = pointwise(arith.AndIOp, np.bitwise_and)
+    ori = pointwise(arith.OrIOp, np.bitwise_or)
+    xori = pointwise(arith.XOrIOp, np.bitwise_xor)
+    shli = pointwise(arith.ShLIOp, np.left_shift)
+    shrsi = pointwise(arith.ShRSIOp, np.right_shift)
+    shrui = pointwise(arith.ShRUIOp, shift_right_logical)
 
     extf = converts(arith.ExtFOp, cast)
     truncf = converts(arith.TruncFOp, cast)

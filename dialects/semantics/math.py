@@ -8,7 +8,7 @@ from xdsl.interpreter import InterpreterFunctions, register_impls
 
 from sterna.dialects import numerics
 from sterna.dialects.errors import CompileError
-from sterna.dialects.semantics.table import Array, applies
+from sterna.dialects.semantics.table import Array, pointwise
 
 
 def exp(x: Array) -> Array:
@@ -48,15 +48,15 @@ def fma(a: Array, b: Array, c: Array) -> Array:
 
 @register_impls
 class MathFunctions(InterpreterFunctions):
-    exp = applies(math.ExpOp, exp)
-    sqrt = applies(math.SqrtOp, np.sqrt)
-    rsqrt = applies(math.RsqrtOp, rsqrt)
-    absf = applies(math.AbsFOp, np.abs)
-    absi = applies(math.AbsIOp, np.abs)
-    floor = applies(math.FloorOp, np.floor)
-    ceil = applies(math.CeilOp, np.ceil)
-    trunc = applies(math.TruncOp, np.trunc)
-    round = applies(math.RoundOp, round_half_away)
-    roundeven = applies(math.RoundEvenOp, np.rint)
-    copysign = applies(math.CopySignOp, np.copysign)
-    fma = applies(math.FmaOp, fma)
+    exp = pointwise(math.ExpOp, exp)
+    sqrt = pointwise(math.SqrtOp, np.sqrt)
+    rsqrt = pointwise(math.RsqrtOp, rsqrt)
+    absf = pointwise(math.AbsFOp, np.abs)
+    absi = pointwise(math.AbsIOp, np.abs)
+    floor = pointwise(math.FloorOp, np.floor)
+    ceil = pointwise(math.CeilOp, np.ceil)
+    trunc = pointwise(math.TruncOp, np.trunc)
+    round = pointwise(math.RoundOp, round_half_away)
+    roundeven = pointwise(math.RoundEvenOp, np.rint)
+    copysign = pointwise(math.CopySignOp, np.copysign)
+    fma = pointwise(math.FmaOp, fma)
