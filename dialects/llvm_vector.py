@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 from xdsl.dialects.builtin import I1, I64, AnyFloatConstr, IntegerAttr, VectorType, i1, i64
 from xdsl.dialects.llvm import FCmpPredicateFlag
@@ -27,8 +27,13 @@ Vector = VectorType[Attribute]
 
 def vector(value: SSAValue) -> Vector:
     """The vector type of a value that its op's constraints made a vector."""
-    assert isinstance(value.type, VectorType)
-    return value.type
+    type = value.type
+    assert is_vector(type)
+    return type
+
+
+def is_vector(type: Attribute) -> TypeGuard[Vector]:
+    return isinstance(type, VectorType)
 
 
 @irdl_op_definition
@@ -65,9 +70,10 @@ class FCmpOp(IRDLOperation):
         rhs = parser.parse_unresolved_operand()
         parser.parse_punctuation(":")
         type = parser.parse_type()
-        if not isinstance(type, VectorType):
+        if not is_vector(type):
             parser.raise_error(f"expected a vector of floats, found {type}")
-        return cls(predicate, parser.resolve_operand(lhs, type), parser.resolve_operand(rhs, type))
+        left, right = parser.resolve_operands([lhs, rhs], [type, type], position)
+        return cls(predicate, left, right)
 
     def print(self, printer: Printer) -> None:
         printer.print_string(f' "{self.predicate_name}" ')
@@ -130,7 +136,7 @@ class ExtractElementOp(IRDLOperation):
         type = parser.parse_type()
         parser.parse_punctuation("->")
         parser.parse_type()
-        if not isinstance(type, VectorType):
+        if not is_vector(type):
             parser.raise_error(f"expected a vector, found {type}")
         return cls(parser.resolve_operand(source, type), lane)
 

@@ -11,6 +11,7 @@ from xdsl.dialects.builtin import (
     ArrayAttr,
     DenseArrayBase,
     IntegerAttr,
+    IntegerType,
     ModuleOp,
     StringAttr,
     TensorType,
@@ -110,5 +111,5 @@ def _names(entry: func.FuncOp, name: str) -> list[str]:
 def _shapes(entry: func.FuncOp, name: str) -> list[tuple[int, ...]]:
     value = entry.attributes.get(name)
     parts = cast("ArrayAttr[Attribute]", value).data if isinstance(value, ArrayAttr) else ()
-    arrays = [part for part in parts if isinstance(part, DenseArrayBase)]
+    arrays = [cast("DenseArrayBase[IntegerType]", part) for part in parts if isinstance(part, DenseArrayBase)]
     return [tuple(int(size) for size in array.get_values()) for array in arrays]

@@ -27,12 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from xdsl.builder import ImplicitBuilder
 from xdsl.context import Context
 from xdsl.dialects import func
-from xdsl.dialects.builtin import DenseArrayBase, ModuleOp, i64
-from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.dialects.builtin import DenseArrayBase, IntegerType, ModuleOp, i64
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
 
 from sterna.dialects import ternary
@@ -70,9 +71,12 @@ def _places(op: Operation) -> tuple[int, ...]:
     """Where `plan-memory` put the results: offsets into the arena, or -(r + 1) for result r of the
     function."""
     value = op.attributes.get("arena")
-    if not isinstance(value, DenseArrayBase) or len(value) != len(op.results):
+    places = (
+        cast("DenseArrayBase[IntegerType]", value).get_values() if isinstance(value, DenseArrayBase) else ()
+    )
+    if len(places) != len(op.results):
         raise CompileError(f"{op.name} has no 'arena' offset a result: run plan-memory first", op.location)
-    return tuple(int(place) for place in value.get_values())
+    return tuple(int(place) for place in places)
 
 
 @dataclass
@@ -199,7 +203,7 @@ class FunctionLowering:
 def _verify_returned(op: func.ReturnOp) -> None:
     """Result r of the function was written to the caller's buffer r by the operation that made it."""
     for r, value in enumerate(op.arguments):
-        if not isinstance(value.owner, Operation) or _places(value.owner)[value.index] != -(r + 1):
+        if not isinstance(value, OpResult) or _places(value.op)[value.index] != -(r + 1):
             raise CompileError(f"result {r} is not written to its buffer: run plan-memory first", op.location)
 
 

@@ -175,8 +175,9 @@ def dot_name(tiles: int) -> str:
 def dot_function(tiles: int, isa: Isa) -> func.FuncOp:
     """The inner product over that many tiles as a function, which all projections of that width call."""
     block = Block(arg_types=[POINTER, POINTER])
+    weights, q = block.args
     with ImplicitBuilder(block):
-        func.ReturnOp(DOTS[isa.name](*block.args, tiles))
+        func.ReturnOp(DOTS[isa.name](weights, q, tiles))
     types: tuple[list[Attribute], list[Attribute]] = ([POINTER, POINTER], [SUMS])
     return func.FuncOp(dot_name(tiles), types, Region(block), visibility="private")
 

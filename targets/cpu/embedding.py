@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerType, f16, i16, i32, i64
+from xdsl.dialects.builtin import DYNAMIC_INDEX, f16, i16, i32, i64
 from xdsl.ir import Operation, SSAValue
 
+from sterna.dialects.layout import row_stride_bytes
 from sterna.dialects.numerics import LANES
 from sterna.targets.cpu.instructions import (
     FLOATS,
@@ -48,8 +49,8 @@ def emit_embedding(op: Operation, frame: Frame) -> None:
     tokens, table = frame.operands
     (result,) = frame.results
     token_type = tokens.type.get_element_type()
-    assert isinstance(token_type, IntegerType) and table.columns is not None
-    token_bytes = token_type.width.data // 8
+    assert table.columns is not None
+    token_bytes = row_stride_bytes(tokens.type)
     single = not tokens.type.get_shape()
     count = 1 if single else None if tokens.type.get_shape()[0] == DYNAMIC_INDEX else tokens.columns
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isfinite
+from typing import cast
 
 from numpy import float32
 from xdsl.builder import ImplicitBuilder
@@ -29,43 +30,46 @@ from xdsl.dialects.builtin import (
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sterna.dialects import llvm_vector
+from sterna.dialects.llvm_vector import Vector, is_vector, vector
 from sterna.dialects.numerics import LANES
 
 POINTER = llvm.LLVMPointerType()
-FLOATS = VectorType(f32, [LANES])
-INTS = VectorType(i32, [LANES])
-BYTES = VectorType(i8, [LANES])
+FLOATS: Vector = VectorType(f32, [LANES])
+INTS: Vector = VectorType(i32, [LANES])
+BYTES: Vector = VectorType(i8, [LANES])
 
 
-def vector_type(element: Attribute, lanes: int) -> VectorType[Attribute]:
+def vector_type(element: Attribute, lanes: int) -> Vector:
     return VectorType(element, [lanes])
 
 
 def lanes_of(value: SSAValue) -> int:
     """Lanes of a vector; 1 for a scalar."""
-    return value.type.get_shape()[0] if isinstance(value.type, VectorType) else 1
+    return vector(value).get_shape()[0] if is_vector(value.type) else 1
 
 
 def _like(value: SSAValue, element: Attribute) -> Attribute:
     """`element`, or a vector of it if the value is a vector."""
-    return vector_type(element, lanes_of(value)) if isinstance(value.type, VectorType) else element
+    return vector_type(element, lanes_of(value)) if is_vector(value.type) else element
 
 
 def constant(value: float, type: Attribute) -> SSAValue:
     """A number as an integer, a float, or a vector with that number in every lane."""
-    element = type.get_element_type() if isinstance(type, VectorType) else type
-    match element:
-        case IntegerType():
-            attribute: Attribute = IntegerAttr(int(value), element)
-        case Float32Type():
-            attribute = FloatAttr(value, element)
-        case _:
-            raise AssertionError(f"no constants of type {type}")
-    if isinstance(type, VectorType):
-        if isinstance(element, Float32Type) and not _prints_in_decimal(value):
+    if is_vector(type):
+        element = type.get_element_type()
+        if element == f32 and not _prints_in_decimal(value):
             return splat(constant(value, element), type.get_shape()[0])
-        attribute = DenseIntOrFPElementsAttr.from_list(type, [attribute.value.data])
-    return llvm.ConstantOp(attribute, type).result
+        return llvm.ConstantOp(_dense(type, [value]), type).result
+    if type == f32:
+        return llvm.ConstantOp(FloatAttr(value, f32), f32).result
+    return llvm.ConstantOp(IntegerAttr(int(value), cast(IntegerType, type)), type).result
+
+
+def _dense(type: Vector, values: Sequence[float]) -> Attribute:
+    """The numbers of a vector; one stands for all lanes."""
+    if type.get_element_type() == f32:
+        return DenseIntOrFPElementsAttr.from_list(cast("VectorType[Float32Type]", type), values)
+    return DenseIntOrFPElementsAttr.from_list(cast("VectorType[IntegerType]", type), [int(v) for v in values])
 
 
 def _prints_in_decimal(value: float) -> bool:
@@ -116,13 +120,13 @@ def icmp(predicate: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
 
 
 def fcmp(predicate: str, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-    if isinstance(lhs.type, VectorType):
+    if is_vector(lhs.type):
         return llvm_vector.FCmpOp(predicate, lhs, rhs).result
     return llvm.FCmpOp(lhs, rhs, predicate).res
 
 
 def select(condition: SSAValue, lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-    if isinstance(condition.type, VectorType):
+    if is_vector(condition.type):
         return llvm_vector.SelectOp(condition, lhs, rhs).result
     return llvm.SelectOp(condition, lhs, rhs).res
 
@@ -141,7 +145,7 @@ def fneg(value: SSAValue) -> SSAValue:
 
 def _extremum(name: str) -> Callable[[SSAValue, SSAValue], SSAValue]:
     def emit(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-        suffix = f"v{lanes_of(lhs)}f32" if isinstance(lhs.type, VectorType) else "f32"
+        suffix = f"v{lanes_of(lhs)}f32" if is_vector(lhs.type) else "f32"
         return call_intrinsic(f"llvm.{name}.{suffix}", [lhs, rhs], lhs.type)
 
     return emit
@@ -185,8 +189,7 @@ def int_to_float(value: SSAValue) -> SSAValue:
 
 
 def shuffle(lhs: SSAValue, rhs: SSAValue, mask: Sequence[int]) -> SSAValue:
-    assert isinstance(lhs.type, VectorType)
-    type = vector_type(lhs.type.get_element_type(), len(mask))
+    type = vector_type(vector(lhs).get_element_type(), len(mask))
     return llvm.ShuffleVectorOp(lhs, rhs, DenseArrayBase.from_list(i32, list(mask)), type).res
 
 
@@ -224,8 +227,7 @@ def tree(combine: Callable[[SSAValue, SSAValue], SSAValue], value: SSAValue) -> 
 
 def lane_numbers() -> SSAValue:
     """0, 1, ..., 15."""
-    values = DenseIntOrFPElementsAttr.from_list(INTS, list(range(LANES)))
-    return llvm.ConstantOp(values, INTS).result
+    return llvm.ConstantOp(_dense(INTS, range(LANES)), INTS).result
 
 
 def offset(pointer: SSAValue, bytes: SSAValue | int) -> SSAValue:

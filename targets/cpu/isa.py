@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 from sterna.dialects.errors import CompileError
 
@@ -62,9 +63,10 @@ def find_isa(name: str) -> Isa:
 @cache
 def host_flags() -> frozenset[str]:
     """Features of this CPU that the operating system lets programs use."""
-    import llvmlite.binding as llvm
+    import llvmlite.binding as llvm  # pyright: ignore[reportMissingTypeStubs]
 
-    return frozenset(flag for flag, present in llvm.get_host_cpu_features().items() if present)
+    features = cast("dict[str, bool]", llvm.get_host_cpu_features())
+    return frozenset(flag for flag, present in features.items() if present)
 
 
 def best_isa() -> Isa:

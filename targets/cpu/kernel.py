@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from xdsl.builder import ImplicitBuilder
 from xdsl.dialects import func
-from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType, i64
+from xdsl.dialects.builtin import DYNAMIC_INDEX, i64
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from sterna.dialects.encodings import encoding_of
@@ -144,6 +144,8 @@ def kernel_function(
     block = Block(arg_types=types)
     with ImplicitBuilder(block):
         *pointers, rows, thread, threads = block.args
+        for value, name in zip(block.args, _argument_names(values), strict=True):
+            value.name_hint = name
         buffers = [Buffer.of(value, pointer) for value, pointer in zip(values, pointers, strict=True)]
         operands, results = buffers[: len(op.operands)], buffers[len(op.operands) :]
         emit(op, Frame(operands, results, rows, thread, threads, isa, max_rows))
@@ -158,9 +160,13 @@ def require_lanes(op: Operation, lanes: int) -> None:
         )
 
 
+def _argument_names(values: Sequence[SSAValue]) -> list[str | None]:
+    return [*(value.name_hint for value in values), "rows", "thread", "threads"]
+
+
 def _place(value: SSAValue) -> Attribute | None:
     return value.owner.location if isinstance(value.owner, Operation) else None
 
 
 def is_tensor_of(buffer: Buffer, element: Attribute) -> bool:
-    return isinstance(buffer.type, TensorType) and buffer.type.get_element_type() == element
+    return buffer.type.get_element_type() == element

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import Float32Type, FloatAttr, IntegerAttr, IntegerType, f32, i1, i32
+from xdsl.dialects.builtin import FloatAttr, IntegerAttr, f32, i1, i32
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
@@ -57,8 +57,8 @@ def vectorise(block: Block, arguments: Sequence[SSAValue]) -> list[SSAValue]:
 
 def _vectorise_op(op: Operation, operands: Sequence[SSAValue]) -> SSAValue:
     match op:
-        case arith.ConstantOp(value=IntegerAttr() | FloatAttr()):
-            return v.constant(op.value.value.data, _vector_of(op.result.type, op))
+        case arith.ConstantOp(value=IntegerAttr() | FloatAttr() as number):
+            return v.constant(number.value.data, _vector_of(op.result.type, op))
         case arith.CmpfOp():
             return v.fcmp(arith.CMPF_COMPARISON_OPERATIONS[op.predicate.value.data], *operands)
         case arith.CmpiOp():
@@ -82,5 +82,4 @@ def _vectorise_op(op: Operation, operands: Sequence[SSAValue]) -> SSAValue:
 def _vector_of(type: Attribute, op: Operation) -> Attribute:
     if type not in (f32, i32, i1):
         raise CompileError(f"{op.name} on {type}: expected f32, i32 or i1", op.location)
-    assert isinstance(type, Float32Type | IntegerType)
     return v.vector_type(type, LANES)
