@@ -49,9 +49,9 @@ from xdsl.dialects.math import FloatingPointLikeUnaryMathOperation
 from xdsl.dialects.tensor import SplatOp
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 from xdsl.passes import ModulePass
-from xdsl.transforms.dead_code_elimination import region_dce
 
 from sterna.dialects.ternary import ElementwiseOp, ProjectOp, YieldOp, scalar_region, tensor
+from sterna.passes.dead_code import erase_dead_operations
 
 Constant = FloatAttr[AnyFloat]
 
@@ -274,14 +274,9 @@ class FuseElementwisePass(ModulePass):
         for func in op.ops:
             if not isinstance(func, FuncOp):
                 continue
-            region_dce(func.body)
             for block in func.body.blocks:
+                erase_dead_operations(block)
                 for group in Grouping(block):
                     if group.elementwise:
                         fuse(group)
-                # Not known to be free of effects, so dead code elimination leaves it.
-                for broadcast in [top for top in block.ops if isinstance(top, BroadcastOp)]:
-                    if not any(value.uses for value in broadcast.results):
-                        broadcast.detach()
-                        broadcast.erase()
-            region_dce(func.body)
+                erase_dead_operations(block)

@@ -1,0 +1,111 @@
+"""What passes do with the numbers of a store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from xdsl.dialects.arith import AddfOp, MulfOp
+
+from sterna.dialects.context import make_context, parse
+from sterna.dialects.errors import CompileError
+from sterna.dialects.interpreter import evaluate_weight
+from sterna.dialects.weights import ArrayStore
+from sterna.passes import PASSES
+from sterna.passes.derived_weights import DerivedWeights
+
+PLACE = 'loc("net.fc"("m.py":7:0))'
+CLAIMED = f"""
+ternary.weight @w : tensor<4x8xf32>
+ternary.weight @t : tensor<4x8x!ternary.trit> {{
+  %w = ternary.load @w : tensor<4x8xf32>
+  %t, %s = ternary.ternarize %w : tensor<4x8xf32> -> tensor<4x8x!ternary.trit>, tensor<f32>
+  ternary.yield %t : tensor<4x8x!ternary.trit>
+}}
+func.func @forward(%q: tensor<?x8xi8>) -> tensor<?x4xi32> {{
+  %t = ternary.load @t : tensor<4x8x!ternary.trit>
+  %a = ternary.accumulate %q, %t : tensor<?x8xi8>, tensor<4x8x!ternary.trit> -> tensor<?x4xi32> {PLACE}
+  func.return %a : tensor<?x4xi32>
+}}
+"""
+TERNARY = np.sign(np.random.default_rng(0).standard_normal((4, 8))).astype(np.float32) * np.float32(0.3)
+
+
+@pytest.mark.parametrize("w", [TERNARY, np.zeros_like(TERNARY), TERNARY.astype(np.float16)])
+def test_a_weight_of_one_magnitude_is_ternary(w: np.ndarray) -> None:
+    PASSES["ternarize"]().apply(make_context(ArrayStore({"w": w})), parse(CLAIMED))
+
+
+@pytest.mark.parametrize(
+    ("w", "why"),
+    [
+        (TERNARY * np.linspace(1, 2, 8, dtype=np.float32), "8 distinct magnitudes"),
+        (np.full((4, 8), np.nan, np.float32), "distinct magnitudes"),
+        (TERNARY[:2], r"expected shape \(4, 8\), found \(2, 8\)"),
+    ],
+)
+def test_a_weight_that_is_not_ternary_is_named_with_its_place(w: np.ndarray, why: str) -> None:
+    with pytest.raises(CompileError, match=rf"m.py:7: net.fc ternary.accumulate \(@t, 4x8: .*{why}"):
+        PASSES["ternarize"]().apply(make_context(ArrayStore({"w": w})), parse(CLAIMED))
+
+
+def test_a_weight_that_the_store_lacks_is_named() -> None:
+    with pytest.raises(CompileError, match="no tensor of this name"):
+        PASSES["ternarize"]().apply(make_context(ArrayStore({})), parse(CLAIMED))
+
+
+def test_ternary_weights_on_a_float_input_are_an_error_too() -> None:
+    text = """
+ternary.weight @w : tensor<8x4xf32>
+func.func @forward(%x: tensor<?x8xf32>, %init: tensor<?x4xf32>) -> tensor<?x4xf32> {
+  %w = ternary.load @w : tensor<8x4xf32>
+  %y = linalg.matmul ins(%x, %w : tensor<?x8xf32>, tensor<8x4xf32>) outs(%init : tensor<?x4xf32>) -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}"""
+    with pytest.raises(CompileError, match="ternary weights, but its input is not quantized to int8"):
+        PASSES["ternarize"]().apply(make_context(ArrayStore({"w": TERNARY.reshape(8, 4)})), parse(text))
+
+
+EMBEDDING = """
+ternary.weight @table : tensor<5x8xf32>
+func.func @forward(%t: tensor<?xi64>) -> tensor<?x8xf32> {
+  %w = ternary.load @table : tensor<5x8xf32>
+  %x = ternary.embedding %t, %w : tensor<?xi64>, tensor<5x8xf32> -> tensor<?x8xf32>
+  func.return %x : tensor<?x8xf32>
+}
+"""
+TIED = """
+ternary.weight @trits : tensor<5x8x!ternary.trit> {
+  %w = ternary.load @table : tensor<5x8xf32>
+  %t, %s = ternary.absmean %w eps = 1.0e-05 : tensor<5x8xf32> -> tensor<5x8x!ternary.trit>, tensor<f32>
+  ternary.yield %t : tensor<5x8x!ternary.trit>
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "expected"),
+    [(EMBEDDING, np.float16, "f16"), (EMBEDDING, np.float32, "f32"), (EMBEDDING + TIED, np.float16, "f32")],
+)
+def test_an_embedding_table_keeps_the_width_that_it_is_stored_in(
+    text: str, dtype: type, expected: str
+) -> None:
+    module = parse(text)
+    ctx = make_context(ArrayStore({"table": np.zeros((5, 8), dtype)}))
+    PASSES["choose-encodings"]().apply(ctx, module)
+    module.verify()
+    assert f"ternary.weight @table : tensor<5x8x{expected}>" in str(module)
+    assert f"ternary.load @table : tensor<5x8x{expected}>" in str(module)
+
+
+def test_derived_weights_that_are_equal_are_one_and_others_get_other_names() -> None:
+    module = parse("ternary.weight @a : tensor<2xf32>\nternary.weight @b : tensor<2xf32>")
+    weights = DerivedWeights(module)
+    names = [
+        weights.derive("a.b", ["a", "b"], lambda v, op=op: op(v[0], v[1]))
+        for op in (MulfOp, AddfOp, MulfOp, AddfOp)
+    ]
+    assert names == ["a.b", "a.b.1", "a.b", "a.b.1"]
+    module.verify()
+    store = ArrayStore({"a": np.array([2, 3], np.float32), "b": np.array([5, 7], np.float32)})
+    assert evaluate_weight(module, "a.b", store).tolist() == [10, 21]
+    assert evaluate_weight(module, "a.b.1", store).tolist() == [7, 10]
