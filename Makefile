@@ -48,6 +48,9 @@ tools: ## Debian packages that the tests need: an emulator for AVX-512
 bench: $(VENV)/dev.stamp ## the benchmarks, each of which prints a table
 	for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
 
+inspector-js: ## build the inspector's viewer from its sources (needs npm)
+	cd compiler/inspector/web && npm ci --no-fund --no-audit && npm run check && npm run build
+
 docs: $(VENV)/dev.stamp ## run every code block of README and docs/
 	$(BIN)/python -m pytest tests/test_documents.py
 
@@ -77,4 +80,4 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 	$(PIP) install -c constraints.txt -e '.[torch,test,dev]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: help demo tools test check lint format types bench docs clean link-tree
+.PHONY: help demo tools test check lint format types bench inspector-js docs clean link-tree

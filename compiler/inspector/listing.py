@@ -30,6 +30,11 @@ class Line:
     ops: tuple[Operation, ...]
     values: tuple[SSAValue, ...]
 
+    @property
+    def defined(self) -> list[bool]:
+        """Whether each value is defined here, or used."""
+        return [char == DEFINED for char in self.template if char in (DEFINED, USED)]
+
 
 @dataclass(frozen=True)
 class Listing:

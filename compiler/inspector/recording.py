@@ -13,7 +13,7 @@ A `Recorder` is an observer. Whoever runs passes calls it around each one:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -118,6 +118,10 @@ class Recording:
         return [op for line in self.stages[stage].lines for op in self.tables.lines[line].ops]
 
 
+MatchLines = Callable[[Listing, Listing], Iterable[tuple[int, int]]]
+"""Which lines of two listings are the same, by their numbers: templates are equal, and no line is in two pairs."""
+
+
 class Recorder:
     """Observes passes over one module. Ops and values that went are kept alive, so that no two share an identity."""
 
@@ -127,13 +131,11 @@ class Recorder:
         self._lines: dict[StoredLine, int] = {}
         self._ops: dict[Operation, int] = {}
         self._values: dict[SSAValue, int] = {}
-        self._text = ""
         self._module = module
         self._running = ""
-        listing = list_module(module)
-        self._text = listing.text
-        self._snapshot = Snapshot.of(all_ops(listing))
-        self._store(listing, module)
+        self._listing = list_module(module)
+        self._snapshot = Snapshot.of(all_ops(self._listing))
+        self._store(self._listing, module)
 
     @contextmanager
     def around(self, pass_: ModulePass, module: ModuleOp) -> Generator[None]:
@@ -171,12 +173,10 @@ class Recorder:
         self._module = module
         listing = list_module(module)
         stage = len(self.recording.stages) - 1
-        if listing.text == self._text:
+        if listing.text == self._listing.text:
             self._take_identities(listing)
             self.recording.passes.append(PassRun(spec, seconds, stage, stage))
             return
-        self._text = listing.text
-        self._snapshot = Snapshot.of(all_ops(listing))
         self._store(listing, module)
         stored = tuple(
             StoredLink(self._ops[link.old], self._ops[link.new], link.kind)
@@ -195,13 +195,27 @@ class Recorder:
     def _adopt(self, module: ModuleOp) -> None:
         """A runner went on with a copy of the module: equal text means that the copy's ops are the ones we know."""
         listing = list_module(module)
-        if listing.text == self._text:
+        if listing.text == self._listing.text:
             self._take_identities(listing)
         else:
-            self._text = listing.text
-            self._snapshot = Snapshot.of(all_ops(listing))
             self._store(listing, module)
         self._module = module
+
+    def add_stage(self, name: str, module: ModuleOp, match: MatchLines) -> None:
+        """A stage that is a module of its own, made of the last one by nobody knows which rewrites."""
+        listing = list_module(module)
+        last = [self.recording.tables.lines[line] for line in self.recording.stages[-1].lines]
+        for i, j in match(self._listing, listing):
+            line, kinds = listing.lines[j], listing.lines[j].defined
+            self._ops.update(zip(line.ops, last[i].ops, strict=True))
+            # Only by its definition: by uses, two new values could be taken for one old value.
+            values = zip(line.values, last[i].values, kinds, strict=True)
+            self._values.update({new: old for new, old, defined in values if defined})
+        stage = len(self.recording.stages) - 1
+        self._store(listing, module)
+        self.recording.passes.append(
+            PassRun(name, 0.0, stage, stage + 1, (), *self._changes(stage, stage + 1))
+        )
 
     def _take_identities(self, listing: Listing) -> None:
         """Gives the ops and values of a listing the numbers of those that stand at the same place in the last stage."""
@@ -209,9 +223,10 @@ class Recorder:
         for old, new in zip(lines, listing.lines, strict=True):
             self._ops.update(zip(new.ops, old.ops, strict=True))
             self._values.update(zip(new.values, old.values, strict=True))
-        self._snapshot = Snapshot.of(all_ops(listing))
+        self._listing, self._snapshot = listing, Snapshot.of(all_ops(listing))
 
     def _store(self, listing: Listing, module: ModuleOp) -> None:
+        self._listing, self._snapshot = listing, Snapshot.of(all_ops(listing))
         tables = self.recording.tables
         numbers: list[int] = []
         for line in listing.lines:

@@ -27,6 +27,7 @@ from sterna.inspector.listing import list_module
 from sterna.inspector.observer import RecordPasses
 from sterna.inspector.recording import Recorder, Recording
 from sterna.inspector.sources import Place, places
+from sterna.inspector.stages import record_stages
 from sterna.pass_runner import PassFailure, run_passes
 from tests.raised_models import RaisedModel
 
@@ -209,3 +210,14 @@ def test_places_of_a_location() -> None:
     named = NameLoc(StringAttr("model.layers.0"), line)
     assert places(named) == (Place("model.layers.0", "m.py", 7),)
     assert places(func.ReturnOp().location) == ()
+
+
+def test_stages_kept_as_text_are_matched_by_their_lines() -> None:
+    module = parse(RaisedModel(layers=2, hidden=8, mlp=12).text())
+    before = str(module)
+    PatternRewriteWalker(AddIsSubtract()).rewrite_module(module)
+    recording = record_stages({"first": before, "second": str(module)})
+    assert [recording.text(0), recording.text(1)] == [before, str(module)]
+    (run,) = recording.passes
+    assert run.name == "second"
+    assert 0 < run.added == run.removed <= 2 * before.count("arith.addf")
