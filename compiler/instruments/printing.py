@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from difflib import unified_diff
 
 from rich.text import Text
 from xdsl.passes import ModulePass
 
 from sterna.instruments.console import InstrumentConsole
+from sterna.instruments.ir_diff import diff
 from sterna.ir_text import print_ir
 from sterna.pass_runner import PassObserver, Stage, Step, require_pass
 
@@ -80,12 +80,6 @@ class PrintDiff(PassObserver):
             return
         text = Text("\n").join(Text(line, style=line_style(line)) for line in lines)
         self.console.rich().print(text)
-
-
-def diff(before: str, after: str, from_name: str, to_name: str, context: int = 3) -> list[str]:
-    """The lines of a unified diff, without newlines."""
-    lines = unified_diff(before.splitlines(), after.splitlines(), from_name, to_name, n=context, lineterm="")
-    return list(lines)
 
 
 def line_style(line: str) -> str:

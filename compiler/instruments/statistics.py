@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -19,10 +18,8 @@ from xdsl.traits import IsTerminator
 from sterna.dialects.ternary import LoadOp, WeightOp
 from sterna.inspector.cost import encoding_name, type_bytes
 from sterna.instruments.console import InstrumentConsole
+from sterna.instruments.ir_diff import VALUE
 from sterna.pass_runner import PassObserver, Stage, Step
-
-VALUE = re.compile(r"%[\w.$-]+(?:#\d+)?")
-"""A name of a value in the text: another number there is no change."""
 
 MATCH = RewritePattern.match_and_rewrite.__name__
 
