@@ -1,5 +1,4 @@
-"""Targets: what a planned program is compiled for. Each is found through the entry point group
-`sterna.targets`."""
+"""Targets: what a planned program is compiled for, found through the entry points `sterna.targets`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a runtime must know of a compiled program: the interface of its entry, and how much memory it
-takes."""
+"""What a runtime must know of a compiled program: its entry's interface, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ class ProgramTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """The interface of a planned module. States are the last inputs and the last outputs, in the same
-    order."""
+    """The interface of a planned module. States are the last inputs and outputs, in the same order."""
 
     inputs: tuple[ProgramTensor, ...]
     outputs: tuple[ProgramTensor, ...]

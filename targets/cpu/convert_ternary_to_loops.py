@@ -1,5 +1,4 @@
-"""Turns a planned program into calls of kernels on memory, and every `ternary` operation into a kernel of
-loops.
+"""Turns a planned program into calls of kernels, and every `ternary` operation into a kernel of loops.
 
     func.func @forward(%x : tensor<?x256xf32>) -> tensor<?x256xf32> {
       %w = ternary.load @w : tensor<256xf32>
@@ -68,8 +67,7 @@ POINTER_BYTES = 8
 
 
 def _places(op: Operation) -> tuple[int, ...]:
-    """Where `plan-memory` put the results: offsets into the arena, or -(r + 1) for result r of the
-    function."""
+    """Where `plan-memory` put the results: offsets into the arena, or -(r + 1) for the function's result r."""
     value = op.attributes.get("arena")
     places = (
         cast("DenseArrayBase[IntegerType]", value).get_values() if isinstance(value, DenseArrayBase) else ()
@@ -90,8 +88,7 @@ class KernelLibrary:
     """The inner products that the kernels call, by their number of tiles."""
 
     def kernel(self, op: Operation) -> str:
-        """The name of the kernel that implements the operation. Not to be called where a builder is at
-        work."""
+        """The name of the operation's kernel. Not to be called where an implicit builder is at work."""
         for other, function in self.made:
             if same_computation(op, other):
                 return function.sym_name.data
@@ -144,8 +141,7 @@ class FunctionLowering:
     kernels: dict[Operation, str]
 
     def lower_entry(self, function: func.FuncOp) -> func.FuncOp:
-        """The native entry: its pointers come in one array, [weights, arena, barrier, inputs ..., results
-        ...]."""
+        """The native entry: its pointers come in one array: weights, arena, barrier, inputs, results."""
         block = Block(arg_types=[POINTER, i64, i64, i64])
         with ImplicitBuilder(block):
             array, rows, thread, threads = block.args

@@ -1,5 +1,4 @@
-"""Converts `func`, `cf` and the integer `arith` of loop counters to the `llvm` dialect, one operation for
-one.
+"""Converts `func`, `cf` and the `arith` of loop counters to the `llvm` dialect, one operation for one.
 
     func.func private @f(%n : i64) {           llvm.func internal @f(%n : i64) {
       %s = arith.addi %n, %n : i64               %s = llvm.add %n, %n : i64

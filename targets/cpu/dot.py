@@ -64,8 +64,9 @@ Dot = Callable[[SSAValue, SSAValue, int], SSAValue]
 
 
 def dot_avx512vnni(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
-    """A row of a tile is one register. Its fields are masked where they are and never shifted: field f
-    counts 4^f times in its own accumulator, a multiple of 4^f, which one exact shift at the end takes out.
+    """A row of a tile is one register, and its fields are masked where they are, never shifted.
+
+    Field f counts 4^f times in its own accumulator, and one shift at the end, exact, takes that out.
     """
     bytes, sums = vector_type(i8, ROW_BYTES), vector_type(i32, 16)
 
@@ -130,8 +131,7 @@ def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
 
 
 def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
-    """Plain vector IR on 128 bits, which SSE2, NEON and whatever LLVM has can run: even and odd bytes as
-    lanes of int16.
+    """Plain vector IR on 128 bits, for SSE2, NEON and whatever LLVM has: bytes are lanes of int16, even and odd.
 
     A product is at most 2 * 128 = 2^8 in fields 0 and 2, which are shifted down, and 2^10 in fields 1 and
     3, which stay two bits up. A tile adds 16 of either to a lane (4 quarters, 2 parities, 2 fields): after
@@ -208,8 +208,7 @@ def _in_groups(
     widen: Callable[[SSAValue, SSAValue], SSAValue],
     sums: VectorType[Attribute],
 ) -> tuple[SSAValue, ...]:
-    """Runs `step` on int16 sums, two a row, and after every `group` tiles widens them into one int32 sum a
-    row."""
+    """Runs `step` on int16 sums, two a row, and widens them every `group` tiles into an int32 sum a row."""
 
     def add_group(begin: SSAValue, *totals: SSAValue) -> list[SSAValue]:
         end = smin(add(begin, index(group)), index(tiles))

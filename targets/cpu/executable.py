@@ -116,8 +116,7 @@ class CpuExecutable:
 
 
 def check_inputs(program: Program, inputs: Sequence[Array]) -> list[Array]:
-    """The inputs as contiguous arrays of the program's types and IR shapes; InputError if they do not fit
-    it."""
+    """The inputs, contiguous, of the program's types and IR shapes; InputError if they do not fit it."""
     if len(inputs) != len(program.inputs):
         raise InputError(f"expected {len(program.inputs)} inputs, found {len(inputs)}")
     arrays: list[Array] = []
@@ -161,8 +160,7 @@ def _with_rows(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
 
 
 def _rows_of(buffer: Bytes, tensor: ProgramTensor, rows: int) -> Array:
-    """The elements of a buffer as [rows, columns], without the padding; a static tensor has the rows that
-    it has."""
+    """The elements of a buffer as [rows, columns], without the padding; a static tensor has its own rows."""
     if not tensor.is_dynamic and len(tensor.ir_shape) > 1:
         rows = tensor.ir_shape[0]
     padded = buffer[: rows * tensor.row_bytes].view(tensor.dtype).reshape(rows, -1)

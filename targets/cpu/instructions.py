@@ -1,5 +1,4 @@
-"""The vocabulary that kernels are written in: one function an instruction, emitted at xDSL's implicit
-builder.
+"""The vocabulary that kernels are written in: one function an instruction.
 
 `fadd(a, b)` appends an `llvm.fadd` to the block of the enclosing `ImplicitBuilder` and returns its value.
 Scalars and vectors are alike; `loop` makes an `scf.for`. No function sets a fast-math or no-wrap flag.
@@ -218,8 +217,7 @@ def concatenate(parts: Sequence[SSAValue]) -> SSAValue:
 
 
 def tree(combine: Callable[[SSAValue, SSAValue], SSAValue], value: SSAValue) -> SSAValue:
-    """A halving tree over the lanes, down to a scalar: lane i meets lane i + lanes / 2
-    (`numerics.lane_sum`)."""
+    """A halving tree over the lanes: lane i meets lane i + lanes / 2, as in `numerics.lane_sum`."""
     while lanes_of(value) > 1:
         value = combine(*halves(value))
     return lane(value, 0)
@@ -253,8 +251,7 @@ def call_intrinsic(name: str, arguments: Sequence[SSAValue], result: Attribute) 
 
 
 def prefetch(pointer: SSAValue) -> None:
-    """Asks for the cache line to be read soon, into every level; an address outside of any buffer is
-    harmless."""
+    """Asks for a cache line to be read soon, into every level. Any address is harmless."""
     read, locality, data = 0, 3, 1
     arguments = [pointer, *(constant(value, i32) for value in (read, locality, data))]
     llvm.CallIntrinsicOp("llvm.prefetch.p0", arguments, [])

@@ -75,8 +75,7 @@ def best_isa() -> Isa:
 
 
 def choose_isa(name: str | None = None) -> Isa:
-    """The named level, else the one in STERNA_ISA, else the best; CompileError naming what this machine
-    lacks for it."""
+    """The named level, else the one in STERNA_ISA, else the best; CompileError if this machine cannot run it."""
     asked = name or os.environ.get(ENVIRONMENT_VARIABLE)
     if not asked:
         return best_isa()

@@ -51,8 +51,7 @@ def blocks_of(columns: int) -> int:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor in memory: `count` rows of `columns` elements, `stride` bytes from one to the next; None is
-    dynamic."""
+    """A tensor in memory: `count` rows of `columns` elements, a row every `stride` bytes; None is dynamic."""
 
     pointer: SSAValue
     type: Tensor
@@ -118,8 +117,7 @@ class Frame:
         return self.rows if size is None else index(size)
 
     def share(self, total: SSAValue, body: Callable[[SSAValue], None]) -> None:
-        """Runs `body(i)` for this thread's part of `range(total)`: one contiguous piece a thread, equal to
-        within one."""
+        """Runs `body(i)` for this thread's part of `range(total)`: contiguous, as large as the others' to one."""
         begin = udiv(mul(total, self.thread), self.threads)
         end = udiv(mul(total, add(self.thread, index(1))), self.threads)
         each(begin, end, body)
@@ -144,8 +142,8 @@ def kernel_function(
     block = Block(arg_types=types)
     with ImplicitBuilder(block):
         *pointers, rows, thread, threads = block.args
-        for value, name in zip(block.args, _argument_names(values), strict=True):
-            value.name_hint = name
+        for value, hint in zip(block.args, _argument_names(values), strict=True):
+            value.name_hint = hint
         buffers = [Buffer.of(value, pointer) for value, pointer in zip(values, pointers, strict=True)]
         operands, results = buffers[: len(op.operands)], buffers[len(op.operands) :]
         emit(op, Frame(operands, results, rows, thread, threads, isa, max_rows))

@@ -1,5 +1,4 @@
-"""Kernel of `ternary.norm_quantize`: one pass of reductions for all gains, then one pass of rounding for
-each.
+"""Kernel of `ternary.norm_quantize`: one pass of reductions for all gains, then one of rounding for each.
 
 Rows are shared between threads.
 """

@@ -1,5 +1,4 @@
-"""Kernel of `ternary.quantize`, and the rounding of a row to int8 that `ternary.norm_quantize` shares with
-it."""
+"""Kernel of `ternary.quantize`, and the rounding of a row that `ternary.norm_quantize` shares with it."""
 
 from __future__ import annotations
 

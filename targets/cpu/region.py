@@ -44,8 +44,7 @@ UNARY: dict[type[Operation], Callable[[SSAValue], SSAValue]] = {
 
 
 def vectorise(block: Block, arguments: Sequence[SSAValue]) -> list[SSAValue]:
-    """Emits the region's operations on vectors and gives the values that it yields. CompileError for one we
-    lack."""
+    """Emits the region's operations on vectors; the values that it yields. CompileError for one we lack."""
     values: dict[SSAValue, SSAValue] = dict(zip(block.args, arguments, strict=True))
     for op in block.ops:
         operands = [values[operand] for operand in op.operands]

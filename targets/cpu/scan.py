@@ -1,5 +1,4 @@
-"""Kernel of `ternary.scan`: columns are independent, so threads share them, and the state stays in a
-register."""
+"""Kernel of `ternary.scan`: threads share the columns, and a column's state stays in a register."""
 
 from __future__ import annotations
 

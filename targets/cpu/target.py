@@ -100,8 +100,7 @@ class CpuTarget:
         return {**objects, PORTABLE: sources[ISAS[-1]].encode()}
 
     def build_object(self, planned: ModuleOp, isa: str, *, emulate: bool = False) -> bytes:
-        """The object for one level and this machine. With `emulate`, any machine runs it, slowly: for
-        tests."""
+        """The object for one level. With `emulate`, this machine runs it whatever it lacks, slowly."""
         from sterna.targets.cpu.lowering import llvm_ir
 
         chosen = find_isa(isa)

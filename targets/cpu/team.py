@@ -11,8 +11,7 @@ Task = Callable[[int], None]
 
 
 class Team:
-    """`run(task)` calls `task(n)` on thread n for every n at once. Thread 0 is the caller's; the others
-    wait between calls.
+    """`run(task)` calls `task(n)` on thread n for every n at once; thread 0 is the caller's.
 
     The task must release Python's lock (a ctypes call does), or its threads would run one after the other.
     """
@@ -33,8 +32,7 @@ class Team:
 
 
 class _Crew:
-    """The other threads. They know this object and not the team, so that a forgotten team can be
-    collected."""
+    """The other threads. They know this and not the team, so that a forgotten team can be collected."""
 
     def __init__(self, size: int) -> None:
         self.process = os.getpid()

@@ -22,8 +22,9 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 
 
 def translate_module(module: ModuleOp) -> str:
-    """LLVM IR text without a target: no triple, no data layout. Functions have no attribute but `noinline`,
-    which keeps kernels by their names in profiles and the time to compile linear in their number.
+    """LLVM IR text without a target: no triple, no data layout.
+
+    Private functions are `noinline`, which keeps kernels by their names in profiles and the time to compile linear.
     """
     translated = ir.Module()
     functions = [op for op in module.ops if isinstance(op, llvm.FuncOp)]
