@@ -37,8 +37,8 @@ def _same_lines(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, i
         names, defined = VALUE.findall(line), _definitions(line)
         to = partner.get(at)
         if to is None:
-            # What went is no value of the new text; arguments keep their names.
-            became |= {name: name if _is_header(line) else None for name in names[:defined]}
+            # A number that went says nothing of that number in the new text; a name is given on, as arguments are.
+            became |= {name: None if name[1:].isdigit() else name for name in names[:defined]}
             continue
         renamed = VALUE.findall(new[to])
         uses = zip(names[defined:], renamed[defined:], strict=True)
