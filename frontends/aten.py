@@ -33,11 +33,9 @@ def emits(*targets: object) -> Callable[[E], E]:
 
 
 UNARY: dict[object, type[Operation]] = {
-    aten.abs.default: math.AbsFOp,
     aten.ceil.default: math.CeilOp,
     aten.exp.default: math.ExpOp,
     aten.floor.default: math.FloorOp,
-    aten.neg.default: arith.NegfOp,
     aten.round.default: math.RoundEvenOp,
     aten.rsqrt.default: math.RsqrtOp,
     aten.sqrt.default: math.SqrtOp,
@@ -174,6 +172,20 @@ def remainder(to: Lowering, x: Node, y: Node | float) -> SSAValue:
     """x - floor(x / y) * y, on integers."""
     quotient = combine(to, (None, arith.FloorDivSIOp, None), x, y)
     return to.binary(arith.SubiOp, to.operand(x), to.binary(arith.MuliOp, quotient, to.operand(y)))
+
+
+@emits(aten.neg.default)
+def neg(to: Lowering, x: Node) -> SSAValue:
+    if to.result.dtype.is_floating_point:
+        return to.unary(arith.NegfOp, to.value(x))
+    return combine(to, SUB, 0, x)
+
+
+@emits(aten.abs.default)
+def absolute(to: Lowering, x: Node) -> SSAValue:
+    if to.result.dtype in UNSIGNED:
+        return to.value(x)
+    return to.unary(math.AbsFOp if to.result.dtype.is_floating_point else math.AbsIOp, to.value(x))
 
 
 @emits(aten.reciprocal.default)

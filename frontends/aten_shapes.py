@@ -103,6 +103,41 @@ def slice_(to: Lowering, x: Node, axis: int, start: int | Node | None, end: obje
     return to.build.slice(to.value(x), place, max(start + (start < 0) * source.shape[axis], 0), size, step)
 
 
+@emits(aten.narrow.default)
+def narrow(to: Lowering, x: Node, axis: int, start: int | Node, length: object) -> SSAValue:
+    return slice_(to, x, axis, start, None, 1)
+
+
+@emits(aten.slice_scatter.default)
+def slice_scatter(
+    to: Lowering, x: Node, part: Node, axis: int, start: int | Node | None, end: object, step: int
+) -> SSAValue:
+    target, source = to.result, to.meta(part)
+    if source.shape == target.shape:
+        return to.cast(to.value(part), source.dtype, target.dtype)
+    place, size = target.ir_axis(axis), target.shape[target.axis(axis)]
+    if place is None or not isinstance(start, int | None) or size == DYNAMIC_INDEX or 0 in source.shape:
+        raise Unsupported("writing to a part of the axis of rows, or nothing")
+    start = start or 0
+    value = to.cast(to.value(part), source.dtype, target.dtype)
+    return to.build.insert_slice(value, to.value(x), place, max(start + (start < 0) * size, 0), step)
+
+
+@emits(aten.select_scatter.default)
+def select_scatter(to: Lowering, x: Node, part: Node, axis: int, index: int) -> SSAValue:
+    target, value = to.result, to.cast(to.value(part), to.meta(part).dtype, to.result.dtype)
+    if (place := target.ir_axis(axis)) is None:
+        return value
+    if (size := target.shape[target.axis(axis)]) == DYNAMIC_INDEX:
+        raise Unsupported("writing to a part of the axis of rows")
+    return to.build.insert_slice(value, to.value(x), place, index % size)
+
+
+@emits(aten.copy.default)
+def copy(to: Lowering, x: Node, source: Node, *options: Any) -> SSAValue:
+    return to.operand(source)
+
+
 @emits(aten.select.int)
 def select(to: Lowering, x: Node, axis: int, index: int | Node) -> SSAValue:
     meta = to.meta(x)

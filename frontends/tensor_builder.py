@@ -11,7 +11,7 @@ from math import inf, prod
 from typing import TypeAlias, cast
 
 from xdsl.builder import Builder, InsertPoint
-from xdsl.dialects import arith, linalg, tensor
+from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     AffineMapAttr,
@@ -29,6 +29,8 @@ from xdsl.dialects.builtin import (
     f32,
     i64,
 )
+from xdsl.dialects.linalg import ops as linalg
+from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineMap
 
@@ -127,7 +129,7 @@ class TensorBuilder:
 
         def make() -> SSAValue:
             init = self.empty(shape, element_of(value))
-            return self.add(linalg.ops.BroadcastOp(value, init, dimensions))
+            return self.add(linalg.BroadcastOp(value, init, dimensions))
 
         return self._once(("broadcast", value, shape, dimensions), make)
 
@@ -142,21 +144,21 @@ class TensorBuilder:
         element, shape = element_of(value), shape_of(value)
         body = Block(arg_types=[element, element])
         step = op(body.args[0], body.args[1])
-        body.add_ops([step, linalg.ops.YieldOp(step.results[0])])
+        body.add_ops([step, linalg.YieldOp(step.results[0])])
         kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
         init = self.splat(start, kept, element)
         dimensions = DenseArrayBase.from_list(i64, sorted(axes))
-        return self.add(linalg.ops.ReduceOp(value, init, dimensions, Region(body)))
+        return self.add(linalg.ReduceOp(value, init, dimensions, Region(body)))
 
     def pointwise(self, inputs: Sequence[SSAValue], element: Attribute, body: ScalarBody) -> SSAValue:
         """An elementwise op that exists on scalars only (casts, comparisons): `linalg.generic` with one op in it."""
         shape = shape_of(inputs[0])
         block = Block(arg_types=[*(element_of(value) for value in inputs), element])
         step = body(block.args)
-        block.add_ops([step, linalg.ops.YieldOp(step.results[0])])
+        block.add_ops([step, linalg.YieldOp(step.results[0])])
         identity = AffineMapAttr(AffineMap.identity(len(shape)))
-        parallel = linalg.IteratorTypeAttr.parallel()
-        op = linalg.ops.GenericOp(
+        parallel = IteratorTypeAttr.parallel()
+        op = linalg.GenericOp(
             inputs,
             [self.empty(shape, element)],
             Region(block),
@@ -171,12 +173,12 @@ class TensorBuilder:
             return value
         shape = shape_of(value)
         init = self.empty(tuple(shape[axis] for axis in permutation), element_of(value))
-        return self.add(linalg.ops.TransposeOp(value, init, DenseArrayBase.from_list(i64, list(permutation))))
+        return self.add(linalg.TransposeOp(value, init, DenseArrayBase.from_list(i64, list(permutation))))
 
     def matmul(self, left: SSAValue, right: SSAValue) -> SSAValue:
         """[T, K] x [K, M] -> [T, M]."""
         shape = (shape_of(left)[0], shape_of(right)[1])
-        return self.add(linalg.ops.MatmulOp([left, right], [self.splat(0.0, shape)]))
+        return self.add(linalg.MatmulOp([left, right], [self.splat(0.0, shape)]))
 
     def reshape(self, value: SSAValue, shape: Shape) -> SSAValue | None:
         """The same elements in row-major order; None if T would have to merge with another axis, or split."""
@@ -221,6 +223,15 @@ class TensorBuilder:
         kept = [s for i, s in enumerate(shape) if i != axis or size != 1]
         type = TensorType(element_of(value), kept)
         return self.add(tensor.ExtractSliceOp(value, offsets, sizes, steps, type))
+
+    def insert_slice(self, part: SSAValue, value: SSAValue, axis: int, start: int, step: int = 1) -> SSAValue:
+        """`value` with `part`, which may lack the axis, in the place of elements of that axis."""
+        shape = shape_of(value)
+        offsets, sizes, steps = [0] * len(shape), list(shape), [1] * len(shape)
+        same_rank = len(shape_of(part)) == len(shape)
+        offsets[axis], sizes[axis], steps[axis] = start, shape_of(part)[axis] if same_rank else 1, step
+        dynamic = self._sizes(tuple(sizes))
+        return self.add(tensor.InsertSliceOp.get(part, value, sizes, offsets, steps, sizes=dynamic))
 
     def concat(self, values: Sequence[SSAValue], axis: int) -> SSAValue:
         shape = list(shape_of(values[0]))

@@ -12,7 +12,9 @@ Every op carries the line of the user's source and the path of the module that i
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -82,7 +84,16 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
         return program
     for target in EMITTERS:
         table.pop(cast(Any, target), None)
-    return program.run_decompositions(table)
+    with quiet():
+        return program.run_decompositions(table)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch warns about its own deprecations while it exports."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Importer:
@@ -163,7 +174,8 @@ class _Importer:
 
     def _import(self, node: Node) -> None:
         values = self.lowering.values
-        if any(values.get(source, ()) is None for source in node.all_input_nodes):
+        has_inputs = all(values.get(source, ()) is not None for source in node.all_input_nodes)
+        if not has_inputs and _is_imported(node):
             values[node] = cast(Value, None)
             return
         self.lowering.node = node

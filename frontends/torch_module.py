@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from sterna.frontends import Imported
 from sterna.frontends.errors import FrontendError
-from sterna.frontends.torch_export import constants_of, import_program
+from sterna.frontends.torch_export import constants_of, import_program, quiet
 
 _WORDS = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -90,7 +89,7 @@ def export(
     if dynamic_rows is not None:
         dynamic_shapes = _row_shapes(module, example_inputs, dynamic_rows)
     try:
-        with torch.no_grad(), _without_warnings():
+        with torch.no_grad(), quiet():
             return torch.export.export(
                 module, tuple(example_inputs), dynamic_shapes=dynamic_shapes, strict=False
             )
@@ -122,13 +121,3 @@ def _row_shapes(module: nn.Module, example_inputs: Sequence[Any], rows: Mapping[
     dim = Dim("rows", min=1)
     shapes = {name: pytree.tree_map(lambda _: None, value) for name, value in arguments.items()}
     return {**shapes, **{name: {axis: dim} for name, axis in rows.items()}}
-
-
-@contextmanager
-def _without_warnings():
-    """torch warns about its own deprecations while it exports."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

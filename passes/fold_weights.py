@@ -30,9 +30,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects import arith, linalg
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
+from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import InsertPoint, Rewriter
@@ -69,9 +70,7 @@ class Dependences:
 
     def foldable(self, op: Operation) -> bool:
         """Whether `op` is a computation on weights that may leave the function."""
-        return not isinstance(op, LoadOp | linalg.ops.BroadcastOp) and any(
-            r in self.weights for r in op.results
-        )
+        return not isinstance(op, LoadOp | linalg.BroadcastOp) and any(r in self.weights for r in op.results)
 
 
 def values_to_fold(block: Block) -> list[SSAValue]:
@@ -102,7 +101,7 @@ def values_to_fold(block: Block) -> list[SSAValue]:
 
 def _fold_source(value: SSAValue, dependences: Dependences, folded: set[SSAValue]) -> None:
     """An input's user reads `value`: it, or what it is a broadcast of, becomes a weight."""
-    while isinstance(op := value.owner, linalg.ops.BroadcastOp):
+    while isinstance(op := value.owner, linalg.BroadcastOp):
         value = op.input
     if isinstance(value.owner, Operation) and dependences.foldable(value.owner):
         folded.add(value)
@@ -115,19 +114,21 @@ class Folder:
     module: ModuleOp
     before: Operation
     names: set[str]
-    made: dict[object, WeightOp] = field(default_factory=dict[object, WeightOp])
+    made: dict[object, LoadOp] = field(default_factory=dict[object, LoadOp])
+    bases: dict[str, str] = field(default_factory=dict[str, str])
+    """For every derived weight, the name of the stored one that it was named after."""
 
     def fold(self, value: SSAValue) -> None:
         """The weights that `value` is computed from have been folded before it."""
         steps = list(_slice(value))
         key = _key(value, steps)
-        if (weight := self.made.get(key)) is None:
-            weight = self.made[key] = self._derive(value, steps)
-        load = LoadOp(weight.sym_name.data, weight.type)
-        assert isinstance(value.owner, Operation)
-        load.location = value.owner.location
-        load.result.name_hint = value.name_hint
-        Rewriter.insert_op(load, InsertPoint.after(value.owner))
+        if (load := self.made.get(key)) is None:
+            weight = self._derive(value, steps)
+            load = self.made[key] = LoadOp(weight.sym_name.data, weight.type)
+            assert isinstance(value.owner, Operation)
+            load.location = value.owner.location
+            load.result.name_hint = value.name_hint
+            Rewriter.insert_op(load, InsertPoint.before(value.owner))
         value.replace_all_uses_with(load.result)
 
     def _derive(self, value: SSAValue, steps: list[Operation]) -> WeightOp:
@@ -143,8 +144,8 @@ class Folder:
 
     def _name(self, value: SSAValue, steps: list[Operation]) -> str:
         """`proj.trits`, `proj.scale`, or `proj.folded`, after the first weight that is read."""
-        read = (step.weight.string_value() for step in steps if isinstance(step, LoadOp))
-        base = next(read, "constant").removesuffix(SUFFIX)
+        read = next((step.weight.string_value() for step in steps if isinstance(step, LoadOp)), "constant")
+        base = self.bases.get(read, read.removesuffix(SUFFIX))
         quantized = isinstance(value.owner, AbsmeanOp | TernarizeOp)
         kind = "folded" if not quantized else "trits" if is_trits(value.type) else "scale"
         name, copies = f"{base}.{kind}", 0
@@ -152,6 +153,7 @@ class Folder:
             copies += 1
             name = f"{base}.{kind}.{copies}"
         self.names.add(name)
+        self.bases[name] = base
         return name
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from math import isclose
 from typing import TypeAlias, cast
 
-from xdsl.dialects import arith, linalg
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, FloatAttr, IntegerAttr
+from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.tensor import SplatOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 
-from sterna.dialects.ternary import LoadOp, tensor
+from sterna.dialects.ternary import tensor
 
 Axes: TypeAlias = tuple[int, ...]
 
@@ -178,7 +179,3 @@ class WeightOnly:
                 continue
             self._known[current] = all(self._known[operand] for operand in operands)
         return self._known[value]
-
-
-def is_load(value: SSAValue) -> bool:
-    return isinstance(value.owner, LoadOp)

@@ -39,7 +39,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from xdsl.context import Context
-from xdsl.dialects import arith, linalg
+from xdsl.dialects import arith
 from xdsl.dialects.builtin import (
     DenseArrayBase,
     DenseIntOrFPElementsAttr,
@@ -50,6 +50,7 @@ from xdsl.dialects.builtin import (
     f32,
     i64,
 )
+from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.tensor import CollapseShapeOp, EmptyOp, ExpandShapeOp, SplatOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -132,7 +133,7 @@ class RaiseLinear(RewritePattern):
     )
 
     @op_type_rewrite_pattern
-    def match_and_rewrite(self, op: linalg.ops.MatmulOp, rewriter: PatternRewriter, /) -> None:
+    def match_and_rewrite(self, op: linalg.MatmulOp, rewriter: PatternRewriter, /) -> None:
         given, weight = op.inputs
         reshape = given.owner if isinstance(given.owner, CollapseShapeOp | ExpandShapeOp) else None
         x = reshape.src if reshape else given
@@ -200,7 +201,7 @@ class ScaledWeight:
 def rows_first(weight: SSAValue) -> tuple[SSAValue, bool]:
     """The matrix [M, K] behind the right operand [K, M], or the operand itself and that it is still to be turned."""
     transpose = weight.owner
-    matrix = transpose.inputs[0] if isinstance(transpose, linalg.ops.TransposeOp) else weight
+    matrix = transpose.inputs[0] if isinstance(transpose, linalg.TransposeOp) else weight
     return without_straight_through(matrix), matrix is weight
 
 
@@ -211,9 +212,7 @@ def ternary_weight(
     source = scaled.absmean.w if scaled.absmean else matrix
     if is_turned:
         new.append(empty := EmptyOp([], TensorType(f32, tensor(source).get_shape()[::-1])))
-        new.append(
-            turned := linalg.ops.TransposeOp(source, empty.tensor, DenseArrayBase.from_list(i64, [1, 0]))
-        )
+        new.append(turned := linalg.TransposeOp(source, empty.tensor, DenseArrayBase.from_list(i64, [1, 0])))
         source = turned.results[0]
     new.append(op := AbsmeanOp(source, scaled.absmean.eps) if scaled.absmean else TernarizeOp(source))
     return op.trits, multiplied(op.scale, scaled.factor, new)
@@ -276,8 +275,8 @@ def replace(
     """Replaces `op` by the last of `new`, all of which come from `location`."""
     for step in new:
         step.location = location
-    rewriter.insert_op(new[:-1], InsertPoint.before(op))
-    rewriter.replace_op(op, new[-1])
+    rewriter.insert(new[:-1], InsertPoint.before(op))
+    rewriter.replace(op, new[-1])
 
 
 class FoldReshapes(RewritePattern):
@@ -287,7 +286,7 @@ class FoldReshapes(RewritePattern):
     def match_and_rewrite(self, op: CollapseShapeOp | ExpandShapeOp, rewriter: PatternRewriter, /) -> None:
         match op.src.owner:
             case CollapseShapeOp(src=source) | ExpandShapeOp(src=source) if source.type == op.result.type:
-                rewriter.replace_op(op, [], [source])
+                rewriter.replace(op, [], [source])
             case _:
                 pass
 
