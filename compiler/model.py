@@ -91,6 +91,12 @@ class CompiledModel:
         """The program's text at a stage."""
         return self.artifact.ir(stage)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the model: the inspector on the stages that its artifact keeps."""
+        from sterna.inspector.stages import artifact_html
+
+        return artifact_html(self.artifact)
+
     def save(self, path: str | Path) -> None:
         """Copies the artifact to `path`, in place of an artifact that is there."""
         from sterna.artifact_writer import copy_artifact

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil, prod
+from typing import cast
 
 from xdsl.dialects import arith, func, tensor
 from xdsl.dialects.builtin import (
@@ -243,10 +244,11 @@ def type_bytes(type: Attribute, rows: int) -> int:
     """Bytes of a value without alignment; of an encoded weight with the padding of its tiles."""
     if not isinstance(type, TensorType):
         return _element_bytes(type)
-    shape = _dims(type, rows)
-    if (encoding := encoding_of(type)) and len(shape) == 2:
+    tensor_type = cast(TensorType[Attribute], type)
+    shape = _dims(tensor_type, rows)
+    if (encoding := encoding_of(tensor_type)) and len(shape) == 2:
         return encoding.packed_bytes(*shape)
-    return prod(shape) * _element_bytes(type.element_type)
+    return prod(shape) * _element_bytes(tensor_type.element_type)
 
 
 def _element_bytes(type: Attribute) -> int:

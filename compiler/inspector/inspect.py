@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
 
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
@@ -18,6 +20,13 @@ from sterna.lowering import parse_passes
 from sterna.pass_runner import run_passes
 from sterna.plugins import find_target
 from sterna.targets import Target
+
+
+@runtime_checkable
+class NamesSymbols(Protocol):
+    """A target that tells which symbol of its code implements which op."""
+
+    def symbols(self, planned: ModuleOp) -> dict[Operation, str]: ...
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,7 @@ def emitted(
     """What the target emits from a planned module, and which symbol implements which op."""
     if "ternary.max_rows" not in module.attributes:
         return ()
-    name_symbols = getattr(target, "symbols", None)
-    named = name_symbols(module) if name_symbols is not None else {}
+    named = target.symbols(module) if isinstance(target, NamesSymbols) else {}
     symbols = {observer.number_of(op): symbol for op, symbol in named.items()}
     return tuple(Code(kind, target.emit(module, kind, isa=isa), symbols) for kind in target.emits)
 

@@ -8,7 +8,7 @@ operands and then source locations tell; each link says by which of these it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -64,16 +64,15 @@ class Rewrites:
     def cloned(self, old: Operation, new: Operation) -> None:
         self.seen.setdefault(old, {}).setdefault(new, Kind.CLONED)
 
-    def outcome(self, old: Operation, survivors: Iterable[Operation]) -> dict[Operation, Kind]:
+    def outcome(self, old: Operation, survivors: Container[Operation]) -> dict[Operation, Kind]:
         """What of `survivors` the op led to, through ops that came and went within the pass."""
-        alive = survivors if isinstance(survivors, dict | set | frozenset) else set(survivors)
         found: dict[Operation, Kind] = {}
         queue, visited = [(old, Kind.CLONED)], {old}
         while queue:
             op, kind = queue.pop()
             for new, step in self.seen.get(op, {}).items():
                 reached = kind if step is Kind.CLONED else step
-                if new in alive:
+                if new in survivors:
                     found.setdefault(new, reached)
                 elif new not in visited:
                     visited.add(new)

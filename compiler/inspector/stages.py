@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from sterna.artifact import Artifact
 from sterna.dialects.context import parse
 from sterna.inspector.listing import Listing
+from sterna.inspector.payload import Code
 from sterna.inspector.recording import Recorder, Recording
+from sterna.inspector.report import repr_html
 
 
 def record_stages(stages: Mapping[str, str]) -> Recording:
@@ -48,3 +51,12 @@ def matching_lines(old: Listing, new: Listing) -> list[tuple[int, int]]:
 
 def _once(templates: list[str]) -> set[str]:
     return {template for template, count in Counter(templates).items() if count == 1}
+
+
+def artifact_html(artifact: Artifact) -> str:
+    """The report of an artifact for a notebook: the stages that it keeps, and its code for machines of every kind."""
+    kept = {name: artifact.ir(name) for name in artifact.stages()}
+    recording = record_stages(kept)
+    texts = [path for name, path in artifact.kernels().items() if name.endswith(".ll")]
+    codes = [Code("llvm", path.read_text(encoding="utf-8")) for path in texts]
+    return repr_html(recording, artifact.manifest.model.source, codes)

@@ -174,15 +174,8 @@ def test_the_emitted_code_of_an_op_is_lit(page: Page) -> None:
     page.press("4")
     page.search("ternary.project")
     page.press(Keys.TAB)
-    project = page.wait(
-        lambda: (
-            next(
-                (row for row in page.all(".code-rows:first-child .cell") if "ternary.project" in row.text),
-                None,
-            )
-            or page.run("document.querySelector('.code-rows').scrollTop += 400")
-        )
-    )
+    irs = ".code-rows:first-child .cell:has(mark.found)"
+    project = page.wait(lambda: next((row for row in page.all(irs) if "ternary.project" in row.text), None))
     project.find_element(By.CSS_SELECTOR, "code").click()
     lit = page.wait(lambda: page.all(".code-rows:last-child .cell.focused"))
     assert "project_" in lit[0].text

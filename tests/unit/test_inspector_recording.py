@@ -220,4 +220,4 @@ def test_stages_kept_as_text_are_matched_by_their_lines() -> None:
     assert [recording.text(0), recording.text(1)] == [before, str(module)]
     (run,) = recording.passes
     assert run.name == "second"
-    assert 0 < run.added == run.removed <= 2 * before.count("arith.addf")
+    assert 0 < run.added == run.removed < len(recording.ops(0)) / 4

@@ -14,6 +14,8 @@ export class CodeView {
   private chosen = 0;
   private lines: string[] = [];
   private readonly lit = new Set<number>();
+  /** The row of each side that a search came to. */
+  private readonly at = new Map<Rows, number>();
 
   constructor(private readonly app: App) {
     const { codes } = app.recording;
@@ -27,7 +29,10 @@ export class CodeView {
     new ResizeObserver(() => this.layOut()).observe(this.code.element);
     app.on("view", () => { if (this.app.view === "code" && this.lines.length === 0) this.load(); });
     app.on("focus", () => this.showFocus());
-    app.on("search", () => this.layOut());
+    app.on("search", () => {
+      this.layOut();
+      this.nextHit(1);
+    });
   }
 
   private get stage() { return this.app.recording.stage(this.app.recording.stageCount - 1); }
@@ -72,6 +77,26 @@ export class CodeView {
           codeLine(text, language, right, { found: occurrences(text, this.app.search) }));
       },
     });
+  }
+
+  /** Shows the next row of each side, after the one at its top, that holds what is searched for. */
+  nextHit(direction: 1 | -1): void {
+    const needle = this.app.search.toLowerCase();
+    if (!needle || this.app.view !== "code") return;
+    const { stage } = this;
+    const sides: [Rows, number, (row: number) => string][] = [
+      [this.ir, stage.rows, (row) => stage.text(row)], [this.code, this.lines.length, (row) => this.lines[row]],
+    ];
+    for (const [rows, length, text] of sides) {
+      const start = this.at.get(rows) ?? -1;
+      for (let step = 1; step <= length; step++) {
+        const row = (start + direction * step + 2 * length) % length;
+        if (!text(row).toLowerCase().includes(needle)) continue;
+        this.at.set(rows, row);
+        rows.reveal(row);
+        break;
+      }
+    }
   }
 
   private get focused(): Map<number, string> { return this.app.focusIn(this.stage.index); }

@@ -45,7 +45,7 @@ function start(recording: Recording): void {
   search.addEventListener("keydown", (event) => {
     if (event.key === "Enter") {
       if (app.search !== search.value) app.find(search.value);
-      else compare.nextHit(event.shiftKey ? -1 : 1);
+      else (app.view === "code" ? code : compare).nextHit(event.shiftKey ? -1 : 1);
     }
     if (event.key === "Escape") {
       search.value = "";
