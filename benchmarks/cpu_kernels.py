@@ -25,8 +25,8 @@ from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, ModuleOp, i64
 from sterna.dialects.context import parse
 from sterna.dialects.ternary import ProjectOp, WeightOp
 from sterna.targets.cpu import CpuTarget, codegen
-from sterna.targets.cpu.executable import aligned_bytes
 from sterna.targets.cpu.isa import choose_isa
+from sterna.targets.cpu.ports import aligned_bytes
 from sterna.targets.cpu.team import Team
 from sterna.targets.program import Program
 

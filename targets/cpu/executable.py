@@ -1,4 +1,4 @@
-"""Runs compiled kernels: buffers, the entry's array of addresses, rows in pieces, threads."""
+"""Runs compiled kernels: the entry's array of addresses, rows in pieces, threads."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import ctypes
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sterna.targets.cpu.codegen import LoadedCode
+from sterna.targets.cpu.ports import ALIGNMENT, Array, Bytes, Port, aligned_bytes, count_rows
 from sterna.targets.cpu.team import Team
-from sterna.targets.program import DYNAMIC, InputError, Program, ProgramTensor
-
-Array = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
+from sterna.targets.program import DYNAMIC, InputError, Program
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-
-ALIGNMENT = 64
-"""As `dialects/layout.py` has it; importing that would import the compiler."""
 
 BARRIER_BYTES = 2 * ALIGNMENT
 BYTES_PER_THREAD = 1 << 20
@@ -31,13 +24,6 @@ BYTES_PER_THREAD = 1 << 20
 def default_threads(program: Program) -> int:
     """As many as have work to do, at most one a processor that this process may use."""
     return max(1, min(len(os.sched_getaffinity(0)), program.streamed_bytes // BYTES_PER_THREAD))
-
-
-def aligned_bytes(size: int) -> Bytes:
-    """Zeros that start at a cache line."""
-    memory = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
 
 
 class CpuExecutable:
@@ -55,116 +41,70 @@ class CpuExecutable:
         self.program = program
         self._code = code
         self._entry = ENTRY(code.address(entry))
-        self._weights = _aligned(weights)
-        self._arena = aligned_bytes(program.arena_bytes)
-        self._barrier = aligned_bytes(BARRIER_BYTES)
-        self._inputs = [aligned_bytes(tensor.buffer_bytes) for tensor in program.inputs]
-        self._outputs = [aligned_bytes(tensor.buffer_bytes) for tensor in program.outputs]
+        # Kept, so that the addresses below stay theirs.
+        self._memory = (_aligned(weights), aligned_bytes(program.arena_bytes), aligned_bytes(BARRIER_BYTES))
+        self._inputs = [Port(tensor) for tensor in program.inputs]
+        self._outputs = [Port(tensor) for tensor in program.outputs]
         self._states = sum(tensor.is_state for tensor in program.inputs)
+        self._addresses = (ctypes.c_void_p * (len(self._memory) + len(self._inputs) + len(self._outputs)))()
+        self._write_addresses()
         self._team = Team(self.threads)
         self._turn = threading.Lock()
 
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `targets.Executable`."""
-        arrays = check_inputs(self.program, inputs)
-        rows = _row_count(self.program, arrays)
+        if len(inputs) != len(self._inputs):
+            raise InputError(f"expected {len(self._inputs)} inputs, found {len(inputs)}")
         with self._turn:
-            return self._run(arrays, rows)
+            arrays = [port.check(value) for port, value in zip(self._inputs, inputs, strict=True)]
+            return self._run(arrays, count_rows(self._inputs, arrays))
 
     def _run(self, arrays: Sequence[Array], rows: int) -> tuple[Array, ...]:
-        program = self.program
-        results = [np.empty(_with_rows(t.ir_shape, rows), t.dtype) for t in program.outputs]
-        for n, tensor in enumerate(program.inputs):
-            if not tensor.is_dynamic:
-                _rows_of(self._inputs[n], tensor, 1)[...] = arrays[n].reshape(-1, tensor.columns)
-        for start in range(0, rows, program.max_rows):
-            piece = slice(start, min(start + program.max_rows, rows))
-            count = piece.stop - piece.start
+        sources = [port.by_row(array) for port, array in zip(self._inputs, arrays, strict=True)]
+        results = [_empty(port, rows) for port in self._outputs]
+        sinks = [port.by_row(array) for port, array in zip(self._outputs, results, strict=True)]
+        for source, port in zip(sources, self._inputs, strict=True):
+            if not port.tensor.is_dynamic:
+                port.write(source)
+        for start in range(0, rows, self.program.max_rows):
+            end = min(start + self.program.max_rows, rows)
             if start:
                 self._swap_states()
-            for n, tensor in enumerate(program.inputs):
-                if tensor.is_dynamic:
-                    _rows_of(self._inputs[n], tensor, count)[...] = arrays[n][piece].reshape(count, -1)
-            self._call(count)
-            for n, tensor in enumerate(program.outputs):
-                if tensor.is_dynamic:
-                    results[n][piece].reshape(count, -1)[...] = _rows_of(self._outputs[n], tensor, count)
-        # After no rows at all, the states are what they were.
-        last = (
-            self._outputs
-            if rows
-            else [*self._outputs[: -self._states or None], *self._inputs[-self._states :]]
-        )
-        for n, tensor in enumerate(program.outputs):
-            if not tensor.is_dynamic:
-                results[n].reshape(-1, tensor.columns)[...] = _rows_of(last[n], tensor, 1)
-        return tuple(
-            result.reshape(_with_rows(tensor.shape, rows))
-            for result, tensor in zip(results, program.outputs, strict=True)
-        )
+            for source, port in zip(sources, self._inputs, strict=True):
+                if port.tensor.is_dynamic:
+                    port.write(source[start:end])
+            self._call(end - start)
+            for sink, port in zip(sinks, self._outputs, strict=True):
+                if port.tensor.is_dynamic:
+                    port.read(sink[start:end])
+        if not rows:
+            # The states stay as they were.
+            self._swap_states()
+        for sink, port in zip(sinks, self._outputs, strict=True):
+            if not port.tensor.is_dynamic:
+                port.read(sink)
+        return tuple(results)
 
     def _swap_states(self) -> None:
         """What the states became is where they start in the next piece."""
         for n in range(1, self._states + 1):
             self._inputs[-n], self._outputs[-n] = self._outputs[-n], self._inputs[-n]
+        self._write_addresses()
+
+    def _write_addresses(self) -> None:
+        ports = (*self._inputs, *self._outputs)
+        addresses = [*(memory.ctypes.data for memory in self._memory), *(port.address for port in ports)]
+        for n, address in enumerate(addresses):
+            self._addresses[n] = address
 
     def _call(self, rows: int) -> None:
-        buffers = (self._weights, self._arena, self._barrier, *self._inputs, *self._outputs)
-        addresses = (ctypes.c_void_p * len(buffers))(*(buffer.ctypes.data for buffer in buffers))
-        array = ctypes.addressof(addresses)
+        array = ctypes.addressof(self._addresses)
         self._team.run(lambda thread: self._entry(array, rows, thread, self.threads))
 
 
-def check_inputs(program: Program, inputs: Sequence[Array]) -> list[Array]:
-    """The inputs, contiguous, of the program's types and IR shapes; InputError if they do not fit it."""
-    if len(inputs) != len(program.inputs):
-        raise InputError(f"expected {len(program.inputs)} inputs, found {len(inputs)}")
-    arrays: list[Array] = []
-    for value, tensor in zip(inputs, program.inputs, strict=True):
-        array = np.asarray(value)
-        expected = ", ".join("T" if size == DYNAMIC else str(size) for size in tensor.shape)
-        fits = len(array.shape) == len(tensor.shape) and all(
-            size in (DYNAMIC, found) for size, found in zip(tensor.shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise InputError(f"input '{tensor.name}': expected shape ({expected}), found {array.shape}")
-        if not np.can_cast(array.dtype, tensor.dtype, "same_kind"):
-            raise InputError(f"input '{tensor.name}': expected {tensor.dtype}, found {array.dtype}")
-        rows = next((f for size, f in zip(tensor.shape, array.shape, strict=True) if size == DYNAMIC), 1)
-        _check_range(array, tensor)
-        arrays.append(np.ascontiguousarray(array, tensor.dtype).reshape(_with_rows(tensor.ir_shape, rows)))
-    counts = {
-        array.shape[0] for array, tensor in zip(arrays, program.inputs, strict=True) if tensor.is_dynamic
-    }
-    if len(counts) > 1:
-        raise InputError(f"the inputs have different numbers of rows: {', '.join(map(str, sorted(counts)))}")
-    return arrays
-
-
-def _check_range(array: Array, tensor: ProgramTensor) -> None:
-    if tensor.limit is None or not array.size:
-        return
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= tensor.limit:
-        found = low if low < 0 else high
-        raise InputError(f"input '{tensor.name}': expected values in [0, {tensor.limit}), found {found}")
-
-
-def _row_count(program: Program, arrays: Sequence[Array]) -> int:
-    """T; a program without dynamic inputs runs once."""
-    return next((a.shape[0] for a, t in zip(arrays, program.inputs, strict=True) if t.is_dynamic), 1)
-
-
-def _with_rows(shape: tuple[int, ...], rows: int) -> tuple[int, ...]:
-    return tuple(rows if size == DYNAMIC else size for size in shape)
-
-
-def _rows_of(buffer: Bytes, tensor: ProgramTensor, rows: int) -> Array:
-    """The elements of a buffer as [rows, columns], without the padding; a static tensor has its own rows."""
-    if not tensor.is_dynamic and len(tensor.ir_shape) > 1:
-        rows = tensor.ir_shape[0]
-    padded = buffer[: rows * tensor.row_bytes].view(tensor.dtype).reshape(rows, -1)
-    return padded[:, : tensor.columns]
+def _empty(port: Port, rows: int) -> Array:
+    shape = tuple(rows if size == DYNAMIC else size for size in port.tensor.shape)
+    return np.empty(shape, port.dtype)
 
 
 def _aligned(weights: Bytes) -> Bytes:
