@@ -29,7 +29,7 @@ the group itself: so no cycle arises.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -105,15 +105,32 @@ def scalar_source(value: SSAValue) -> Constant | SSAValue:
     return value
 
 
+def is_uniform(op: Operation, known: Container[object]) -> bool:
+    """Whether every row of an elementwise result is the same; `known` holds the operations before it that are so."""
+    rank = tensor(op.results[0]).get_num_dims()
+    sources = [scalar_source(value) for value in op.operands]
+    return all(
+        not isinstance(source, SSAValue) or source.owner in known or tensor(source).get_num_dims() < rank
+        for source in sources
+    )
+
+
 class Grouping:
-    """The groups of a block. The operations stay in it, and it stays valid, while they grow."""
+    """The groups of a block. The operations stay in it, and it stays valid, while they grow.
+
+    Uniform operations are in no group: each group that reads one computes it, for none could say how many rows it has.
+    """
 
     def __init__(self, block: Block) -> None:
         self.block = block
+        self.uniform: set[Operation] = set()
         self.of: dict[Operation, Group] = {}
         for op in list(block.ops):
-            seeds = isinstance(op, ProjectOp)
-            if seeds or (is_elementwise(op) and not any(self.join(op, g) for g in self.producers(op))):
+            if isinstance(op, ProjectOp):
+                self.of[op] = Group([op])
+            elif is_elementwise(op) and is_uniform(op, self.uniform):
+                self.uniform.add(op)
+            elif is_elementwise(op) and not any(self.join(op, group) for group in self.producers(op)):
                 self.of[op] = Group([op])
         for op in reversed(list(block.ops)):
             if (group := self.of.get(op)) and op is group.members[0]:
@@ -214,6 +231,8 @@ class ScalarBody:
 
     def _scalar(self, source: Constant | SSAValue) -> SSAValue:
         if isinstance(source, SSAValue):
+            if source not in self.scalars and isinstance(source.owner, Operation):
+                self.add(source.owner)  # It is uniform: nothing else is read that is not an input.
             return self.scalars[source]
         if source not in self._constants:
             constant = ConstantOp(source)
@@ -222,15 +241,23 @@ class ScalarBody:
         return self._constants[source]
 
 
-def fuse(group: Group) -> None:
+def tensors_read(ops: Sequence[Operation], uniform: Container[object]) -> Iterator[SSAValue]:
+    """The tensors, smaller ones included, that scalar code for these operations reads."""
+    for op in ops:
+        for source in map(scalar_source, op.operands):
+            if isinstance(source, SSAValue):
+                owner = source.owner
+                if isinstance(owner, Operation) and owner in uniform:
+                    yield from tensors_read([owner], uniform)
+                else:
+                    yield source
+
+
+def fuse(group: Group, uniform: Container[object]) -> None:
     """Replaces the members of a group by one op."""
     results = [value for op in group.members for value in op.results if group.outside_users(value)]
-    sources = [scalar_source(value) for op in group.elementwise for value in op.operands]
-    inputs = [
-        source
-        for source in dict.fromkeys(sources)
-        if isinstance(source, SSAValue) and source.owner not in group.members
-    ]
+    read = dict.fromkeys(tensors_read(group.elementwise, uniform))
+    inputs = [value for value in read if value.owner not in group.members]
     if (project := group.project) is not None:
         body = ScalarBody(inputs, known=len(project.body.block.args))
         body.inline(project)
@@ -276,7 +303,8 @@ class FuseElementwisePass(ModulePass):
                 continue
             for block in func.body.blocks:
                 erase_dead_operations(block)
-                for group in Grouping(block):
+                grouping = Grouping(block)
+                for group in grouping:
                     if group.elementwise:
-                        fuse(group)
+                        fuse(group, grouping.uniform)
                 erase_dead_operations(block)

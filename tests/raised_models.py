@@ -244,7 +244,11 @@ def programs(draw: st.DrawFn, columns: int) -> tuple[str, int]:
                 values.append(out)
                 states.append((last, f"tensor<{k}xf32>"))
             case "row":
-                values.append(program.binary("arith.mulf", program.broadcast(f"row{n}", k), a, k))
+                row = program.broadcast(f"row{n}", k)
+                if draw(st.booleans()):
+                    row = program.binary("arith.subf", program.splat(1.0, k), row, k)
+                values.append(program.binary("arith.mulf", row, a, k))
+                values.append(program.binary("arith.addf", row, b, k))
             case "splat":
                 number = draw(st.sampled_from((1.0, -0.0, 0.5, 3.0e38)))
                 values.append(program.binary("arith.addf", a, program.splat(number, k), k))

@@ -90,3 +90,28 @@ func.func @stays(%steps: tensor<?xf32>, %x: tensor<?x4xf32>, %i: tensor<?x4xi32>
   %1 = arith.addi %i, %i : tensor<?x4xi32>
   func.return %0, %1 : tensor<?x4xf32>, tensor<?x4xi32>
 }
+
+// What is the same in every row belongs to each group that reads it: alone it would not know how many rows it has.
+// CHECK-LABEL: func.func @uniform
+// CHECK-NOT:     arith.subf {{.*}} : tensor
+// CHECK:         ternary.elementwise(%{{.*}}, %x : tensor<4xf32>, tensor<?x4xf32>) {
+// CHECK:           arith.subf
+// CHECK-NEXT:      arith.mulf
+// CHECK:         ternary.rms_norm
+// CHECK:         ternary.elementwise(%{{.*}}, %{{.*}} : tensor<4xf32>, tensor<?x4xf32>) {
+// CHECK:           arith.subf
+// CHECK-NEXT:      arith.addf
+func.func @uniform(%x: tensor<?x4xf32>) -> tensor<?x4xf32> {
+  %c0 = arith.constant 0 : index
+  %T = tensor.dim %x, %c0 : tensor<?x4xf32>
+  %b = ternary.load @b : tensor<4xf32>
+  %e = tensor.empty(%T) : tensor<?x4xf32>
+  %rows = linalg.broadcast ins(%b : tensor<4xf32>) outs(%e : tensor<?x4xf32>) dimensions = [0]
+  %one = arith.constant 1.0 : f32
+  %ones = tensor.splat %one[%T] : tensor<?x4xf32>
+  %rest = arith.subf %ones, %rows : tensor<?x4xf32>
+  %0 = arith.mulf %rest, %x : tensor<?x4xf32>
+  %1 = ternary.rms_norm %0, %b eps = 1.0e-06 lanes = 16 : tensor<?x4xf32>, tensor<4xf32>
+  %2 = arith.addf %rest, %1 : tensor<?x4xf32>
+  func.return %2 : tensor<?x4xf32>
+}
