@@ -20,6 +20,7 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 from sterna import passes
 from sterna.diagnostics import INPUT_ERRORS, one_line
 from sterna.dialects.errors import CompileError
+from sterna.dialects.llvm_vector import LLVMVector
 from sterna.dialects.ternary import Ternary, WeightOp
 from sterna.dialects.weights import RandomStore, SternaContext, WeightStore
 from sterna.instruments.options import WeightSource, add_to_argparse, from_options
@@ -64,6 +65,7 @@ class SternaOptMain(xDSLOptMain):
         self.ctx: SternaContext = SternaContext()
         super().register_all_dialects()
         self.ctx.register_dialect("ternary", lambda: Ternary)
+        self.ctx.register_dialect("llvm_vector", lambda: LLVMVector)
 
     def register_all_passes(self) -> None:
         super().register_all_passes()
