@@ -10,10 +10,10 @@ Method: Zeller and Hildebrandt, "Simplifying and isolating failure-inducing inpu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from xdsl.dialects import arith, func
-from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerAttr, IntegerType, ModuleOp
+from xdsl.dialects.builtin import AnyFloat, FloatAttr, IndexType, IntegerType, ModuleOp
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, SSAValue
 from xdsl.rewriter import InsertPoint, Rewriter
 from xdsl.traits import IsTerminator
@@ -183,7 +183,7 @@ def _zero(type: Attribute, op: Operation) -> SSAValue | None:
     if isinstance(op, arith.ConstantOp):
         return None
     if isinstance(type, IndexType | IntegerType):
-        constant = arith.ConstantOp(IntegerAttr(0, type))
+        constant = arith.ConstantOp.from_int_and_width(0, cast("IndexType | IntegerType", type))
     elif isinstance(type, AnyFloat):
         constant = arith.ConstantOp(FloatAttr(0.0, type))
     else:

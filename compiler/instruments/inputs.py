@@ -91,7 +91,7 @@ def generate_inputs(
 
 def _generate(type: Attribute, rows: int, generator: np.random.Generator, vocabulary: int) -> Array:
     shape = tuple(rows if size == DYNAMIC_INDEX else size for size in _shape(type))
-    element = type.get_element_type() if isinstance(type, TensorType) else type
+    element = element_type(type)
     dtype = dtype_of(element)
     if isinstance(element, TritType):
         return generator.integers(-1, 2, shape, dtype)
@@ -104,6 +104,11 @@ def _generate(type: Attribute, rows: int, generator: np.random.Generator, vocabu
             return np.asarray(generator.integers(0, vocabulary, shape), dtype)
         case _:
             return np.asarray(generator.integers(-127, 128, shape), dtype)
+
+
+def element_type(type: Attribute) -> Attribute:
+    """Of a tensor; a scalar is its own element."""
+    return cast("TensorType[Attribute]", type).get_element_type() if isinstance(type, TensorType) else type
 
 
 def _shape(type: Attribute) -> tuple[int, ...]:
@@ -164,7 +169,7 @@ def _literal(value: str, option: str) -> Array:
 
 def _as_dtype(array: Array, type: Attribute) -> Array:
     """JSON has one kind of number: whole ones become what the input is; anything else the interpreter checks."""
-    dtype = dtype_of(type.get_element_type() if isinstance(type, TensorType) else type)
+    dtype = dtype_of(element_type(type))
     return array.astype(dtype) if np.array_equal(array.astype(dtype), array) or dtype.kind == "f" else array
 
 

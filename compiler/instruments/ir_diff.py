@@ -29,8 +29,8 @@ def diff(before: str, after: str, from_name: str, to_name: str, context: int = 3
 
 def _same_lines(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Numbers of lines that stayed, in order."""
-    shapes = [[VALUE.sub("%", line) for line in lines] for lines in (old, new)]
-    blocks = SequenceMatcher(None, *shapes).get_matching_blocks()
+    old_shapes, new_shapes = ([VALUE.sub("%", line) for line in lines] for lines in (old, new))
+    blocks = SequenceMatcher(None, old_shapes, new_shapes).get_matching_blocks()
     partner = {block.a + at: block.b + at for block in blocks for at in range(block.size)}
     became: dict[str, str | None] = {}
     for at, line in enumerate(old):

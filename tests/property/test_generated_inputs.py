@@ -29,7 +29,7 @@ def test_one_bit_of_one_element_is_found_where_it_is(array: Array, data: st.Data
     if not array.size:
         return
     at = data.draw(st.integers(0, array.size - 1))
-    if not np.isfinite(array.reshape(-1)[at]):
+    if not np.abs(array.reshape(-1)[at]) < 1e38:
         return
     other = np.array(array)
     other.reshape(-1)[at] = np.nextafter(other.reshape(-1)[at], np.float32(np.inf))
