@@ -1,4 +1,4 @@
-"""The ATen ops that Sterna imports: a table from op to a function that emits it as IR.
+"""The ATen ops that Sterna imports: a table from op to a function that emits it as IR. Here, the elementwise ones.
 
 An emitter takes the `Lowering` and the op's arguments in the order of its schema, and returns the IR value.
 Ops that are only a name for others (silu, softmax, ...) are composed, in the order that their docstrings state.
@@ -19,17 +19,23 @@ from sterna.frontends.lowering import UNSIGNED, Lowering, Unsupported, Value
 aten: Any = torch.ops.aten
 Emitter: TypeAlias = Callable[..., Value]
 E = TypeVar("E", bound=Emitter)
-EMITTERS: dict[object, Emitter] = {}
 
 
-def emits(*targets: object) -> Callable[[E], E]:
-    """Enters an emitter in the table for each of these ATen ops."""
+class EmitterTable(dict[object, Emitter]):
+    """Which function emits which ATen op."""
 
-    def enter(emitter: E) -> E:
-        EMITTERS.update(dict.fromkeys(targets, emitter))
-        return emitter
+    def of(self, *targets: object) -> Callable[[E], E]:
+        """Enters a function in the table for each of these ops."""
 
-    return enter
+        def enter(emitter: E) -> E:
+            self.update(dict.fromkeys(targets, emitter))
+            return emitter
+
+        return enter
+
+
+EMITTERS = EmitterTable()
+emits = EMITTERS.of
 
 
 UNARY: dict[object, type[Operation]] = {

@@ -1,4 +1,4 @@
-"""ATen ops that reduce an axis or contract one. See `aten` for the table they enter."""
+"""ATen ops that reduce an axis or contract one. See `aten` for what a table of emitters is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from xdsl.dialects.builtin import DYNAMIC_INDEX, IntegerType
 from xdsl.ir import SSAValue
 
 from sterna.dialects.ternary import ScanOp
-from sterna.frontends.aten import aten, emits, every
+from sterna.frontends.aten import EmitterTable, aten, every
 from sterna.frontends.lowering import UNSIGNED, Lowering, Meta, Unsupported
 from sterna.frontends.tensor_builder import shape_of, smallest
+
+EMITTERS = EmitterTable()
+emits = EMITTERS.of
 
 
 def _reduce(

@@ -1,9 +1,9 @@
-"""ATen ops that move, select or create elements and compute nothing. See `aten` for the table they enter."""
+"""ATen ops that move, select or create elements and compute nothing. See `aten` for what a table of emitters is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.fx import Node
@@ -11,9 +11,12 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import DYNAMIC_INDEX
 from xdsl.ir import SSAValue
 
-from sterna.frontends.aten import aten, emits
+from sterna.frontends.aten import EmitterTable, aten
 from sterna.frontends.lowering import Lowering, Meta, Unsupported
 from sterna.frontends.tensor_builder import shape_of, without_units
+
+EMITTERS = EmitterTable()
+emits = EMITTERS.of
 
 LONGEST_TABLE = 1024
 """An `arange` up to this length is a constant in the text."""
@@ -243,7 +246,7 @@ def arange(to: Lowering, *arguments: Any) -> SSAValue:
     numbers = arguments[: 1 if target is aten.arange.default else 2 if target is aten.arange.start else 3]
     if any(isinstance(number, Node) for number in numbers) or to.result.shape[0] > LONGEST_TABLE:
         raise Unsupported(f"a range that is computed, or longer than {LONGEST_TABLE}")
-    values = torch.arange(*numbers, dtype=to.result.dtype).tolist()
+    values = cast(Any, torch.arange(*numbers, dtype=to.result.dtype)).tolist()
     if not to.result.ir_shape:
         return to.build.splat(values[0], (), to.result.element)
     return to.build.dense(values, to.result.ir_shape, to.result.element)

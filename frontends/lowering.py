@@ -77,7 +77,7 @@ class Sizes:
 
     def declare(self, size: torch.SymInt) -> None:
         """`size`, of an input, is T."""
-        self._rows = self._rows or size.node.expr
+        self._rows = self._rows or cast(Any, size).node.expr
 
     def read(self, shape: Sequence[int | torch.SymInt]) -> Shape:
         return tuple(self._size(size) for size in shape)
@@ -85,7 +85,7 @@ class Sizes:
     def _size(self, size: int | torch.SymInt) -> int:
         if isinstance(size, int):
             return size
-        expression = cast(Any, size.node.expr)
+        expression = cast(Any, size).node.expr
         if expression.is_Integer:
             return int(expression)
         if expression != self._rows:

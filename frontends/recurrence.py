@@ -36,41 +36,45 @@ def match_recurrence(step: GraphModule) -> Recurrence | None:
     if len(inputs) != 3:
         return None
     state, *scanned = inputs
-    results = cast(Sequence[Node], step.graph.output_node().args[0])
-    new_states = {_copied(node) for node in results}
-    if len(new_states) != 1 or (terms := _terms(new_states.pop(), state)) is None:
+    results = cast(Sequence[object], step.graph.output_node().args[0])
+    new, *others = [_copied(node) for node in results]
+    if any(other is not new for other in others) or (terms := _terms(new, state)) is None:
         return None
     f, i = terms
     if {f, i} != set(scanned):
         return None
-    return Recurrence(scanned.index(f), scanned.index(i), len(results) - 1)
+    return Recurrence(scanned.index(cast(Node, f)), scanned.index(cast(Node, i)), len(results) - 1)
 
 
-def _terms(new: Node, state: Node) -> tuple[Node, Node] | None:
+def _terms(new: object, state: Node) -> tuple[object, object] | None:
     """(f, i) of `f * state + i`."""
-    if new.target is aten.addcmul.default and not new.kwargs:
-        i, *factors = cast(list[Node], list(new.args))
-        return None if (f := _other(factors, state)) is None else (f, i)
-    if new.target is not aten.add.Tensor or new.kwargs:
-        return None
-    left, right = (_copied(cast(Node, term)) for term in new.args)
-    for product, i in ((left, right), (right, left)):
-        is_product = isinstance(product, Node) and product.target is aten.mul.Tensor
-        if is_product and (f := _other(cast(list[Node], list(product.args)), state)) is not None:
-            return f, i
+    match new:
+        case Node(target=aten.addcmul.default, args=(i, *factors), kwargs={}) if not new.kwargs:
+            return None if (f := _other(factors, state)) is None else (f, _copied(i))
+        case Node(target=aten.add.Tensor, args=(x, y)) if not new.kwargs:
+            for product, i in ((_copied(x), _copied(y)), (_copied(y), _copied(x))):
+                match product:
+                    case Node(target=aten.mul.Tensor, args=factors):
+                        if (f := _other(factors, state)) is not None:
+                            return f, i
+                    case _:
+                        pass
+        case _:
+            pass
     return None
 
 
-def _other(factors: Sequence[Node], state: Node) -> Node | None:
+def _other(factors: Sequence[object], state: Node) -> object | None:
+    """The factor beside the state, of two."""
     copied = [_copied(factor) for factor in factors]
     if len(copied) != 2 or state not in copied:
         return None
     return copied[1 - copied.index(state)]
 
 
-def _copied(node: Node) -> Node:
+def _copied(node: object) -> object:
     while isinstance(node, Node) and node.target in COPIES:
-        node = cast(Node, node.args[0])
+        node = node.args[0]
     return node
 
 

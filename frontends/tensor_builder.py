@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf, prod
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
-from xdsl.builder import Builder, InsertPoint
+from xdsl.builder import Builder
 from xdsl.dialects import arith, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
@@ -33,6 +33,7 @@ from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineMap
+from xdsl.rewriter import InsertPoint
 
 Shape: TypeAlias = tuple[int, ...]
 Span: TypeAlias = tuple[int, int]
@@ -40,8 +41,7 @@ ScalarBody: TypeAlias = Callable[[Sequence[SSAValue]], Operation]
 
 
 def shape_of(value: SSAValue) -> Shape:
-    assert isinstance(value.type, TensorType)
-    return value.type.get_shape()
+    return cast(TensorType[Attribute], value.type).get_shape()
 
 
 def element_of(value: SSAValue) -> Attribute:
@@ -52,15 +52,20 @@ def without_units(shape: Sequence[int]) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
-def number_attr(number: float, element: Attribute) -> FloatAttr | IntegerAttr:
-    if isinstance(element, IntegerType):
-        return IntegerAttr(int(number), element, truncate_bits=True)
+def integer_type(element: Attribute) -> IntegerType | None:
+    return cast(IntegerType, element) if isinstance(element, IntegerType) else None
+
+
+def number_attr(number: float, element: Attribute) -> FloatAttr | IntegerAttr[IntegerType]:
+    if (integer := integer_type(element)) is not None:
+        return IntegerAttr(int(number), integer, truncate_bits=True)
     return FloatAttr(float(number), cast(AnyFloat, element))
 
 
 def smallest(element: Attribute) -> float:
     """The identity of a maximum over floats or signed integers."""
-    return -(1 << element.width.data - 1) if isinstance(element, IntegerType) else -inf
+    integer = integer_type(element)
+    return -inf if integer is None else -(1 << integer.width.data - 1)
 
 
 class TensorBuilder:
@@ -114,7 +119,7 @@ class TensorBuilder:
     def dense(self, numbers: Sequence[float], shape: Shape, element: Attribute) -> SSAValue:
         """A short table of numbers in the text."""
         type = TensorType(element, shape)
-        attr = DenseIntOrFPElementsAttr.from_list(type, list(numbers))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        attr = cast(Any, DenseIntOrFPElementsAttr).from_list(type, list(numbers))
         return self.add(arith.ConstantOp(attr))
 
     def empty(self, shape: Shape, element: Attribute = f32) -> SSAValue:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -35,16 +35,15 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Block, Region, SSAValue
 
-import sterna.frontends.aten_reductions
-import sterna.frontends.aten_shapes  # noqa: F401
 from sterna.dialects.ternary import LoadOp, WeightOp
-from sterna.frontends.aten import EMITTERS
+from sterna.frontends import aten, aten_reductions, aten_shapes
 from sterna.frontends.errors import FrontendError, UnsupportedOp, UnsupportedOpsError
 from sterna.frontends.lowering import Lowering, Sizes, Unsupported, Value, arguments_of
 from sterna.frontends.recurrence import emit_scan
 from sterna.frontends.source_locations import location_of, module_of, place_of
 from sterna.frontends.tensor_builder import TensorBuilder, without_units
 
+EMITTERS = aten.EMITTERS | aten_shapes.EMITTERS | aten_reductions.EMITTERS
 SCAN = torch.ops.higher_order.scan
 STRUCTURE = (operator.getitem, SCAN)
 MUTATIONS = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
@@ -76,20 +75,22 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     Decomposing traces the whole program again, so it is done only where it is of use.
     """
     foreign = [node for node in program.graph.nodes if not _is_imported(node)]
-    mutable = any(
-        isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in foreign
-    )
-    table = default_decompositions()
-    if not mutable and not any(node.target in table for node in foreign):
+    table = cast(Any, default_decompositions())
+    if not any(_is_mutable(node.target) or node.target in table for node in foreign):
         return program
     for target in EMITTERS:
-        table.pop(cast(Any, target), None)
+        table.pop(target, None)
     with quiet():
-        return program.run_decompositions(table)
+        return cast(Any, program).run_decompositions(table)
+
+
+def _is_mutable(target: object) -> bool:
+    schema = getattr(target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """torch warns about its own deprecations while it exports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -106,6 +107,8 @@ class _Importer:
         self.stored: dict[Node, InputSpec] = {}
         self.weights: list[WeightOp] = []
         self.unsupported: list[UnsupportedOp] = []
+        self.failed: set[Node] = set()
+        """Unsupported nodes, and what is computed from them."""
 
     def run(self, states: int, input_names: Sequence[str] | None) -> ModuleOp:
         live = _live(self.program)
@@ -173,20 +176,19 @@ class _Importer:
         return cast(torch.Tensor, value).item() if is_number else None
 
     def _import(self, node: Node) -> None:
-        values = self.lowering.values
-        has_inputs = all(values.get(source, ()) is not None for source in node.all_input_nodes)
-        if not has_inputs and _is_imported(node):
-            values[node] = cast(Value, None)
+        if _is_imported(node) and any(source in self.failed for source in node.all_input_nodes):
+            self.failed.add(node)
             return
         self.lowering.node = node
         try:
             value = self._emit(node)
         except Unsupported as error:
-            value = None
+            self.failed.add(node)
             self.unsupported.append(_described(node, str(error)))
+            return
         if isinstance(value, SSAValue) and value.name_hint is None:
             value.name_hint = node.name
-        values[node] = cast(Value, value)
+        self.lowering.values[node] = value
 
     def _emit(self, node: Node) -> Value:
         if node.target is operator.getitem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ class TensorStore:
         value = self.tensors[name].detach().cpu()
         if value.dtype in (torch.bfloat16, torch.float64):
             value = value.float()
-        array = cast(npt.NDArray[Any], value.numpy())
+        array: npt.NDArray[Any] = value.numpy()
         return array.view(np.int8) if array.dtype == np.uint8 else array
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -119,5 +119,9 @@ def _row_shapes(module: nn.Module, example_inputs: Sequence[Any], rows: Mapping[
         if value.shape[axis] < 2:
             raise FrontendError(f"dynamic_rows: the example of '{name}' is less than 2 long on axis {axis}")
     dim = Dim("rows", min=1)
-    shapes = {name: pytree.tree_map(lambda _: None, value) for name, value in arguments.items()}
+    shapes = {name: pytree.tree_map(_static, value) for name, value in arguments.items()}
     return {**shapes, **{name: {axis: dim} for name, axis in rows.items()}}
+
+
+def _static(_: object) -> None:
+    """No axis of this argument is dynamic."""

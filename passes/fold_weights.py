@@ -31,7 +31,7 @@ from typing import cast
 
 from xdsl.context import Context
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, ModuleOp, TensorType
+from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, ModuleOp
 from xdsl.dialects.func import FuncOp
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Block, Operation, Region, SSAValue
@@ -87,15 +87,15 @@ def values_to_fold(block: Block) -> list[SSAValue]:
             reading = readers.setdefault(result, set())
             if dependences.foldable(op) and (result in folded or len(reading) > 1):
                 folded.add(result)
-                readers[result] = reading = {result}
+                readers[result] = {cast(SSAValue, result)}
         for operand in op.operands:
             if operand not in dependences.weights:
                 continue
             if is_input_user:
                 _fold_source(operand, dependences, folded)
             else:
-                reading = set().union(*(readers.get(result, set()) for result in op.results))
-                readers.setdefault(operand, set()).update(reading)
+                for result in op.results:
+                    readers.setdefault(operand, set()).update(readers.get(result, ()))
     return [result for op in block.ops for result in op.results if result in folded]
 
 
@@ -136,7 +136,7 @@ class Folder:
         block.add_ops([step.clone(copies) for step in steps])
         block.add_op(YieldOp(copies[value]))
         name = self._name(value, steps)
-        weight = WeightOp(name, cast(TensorType, tensor(value)), Region(block))
+        weight = WeightOp(name, tensor(value), Region(block))
         assert isinstance(value.owner, Operation)
         weight.location = value.owner.location
         self.module.body.block.insert_op_before(weight, self.before)

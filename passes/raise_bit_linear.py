@@ -176,8 +176,8 @@ class RaiseLinear(RewritePattern):
         if (x, eps) not in self.quantized:
             self.quantized[x, eps] = quantize = QuantizeOp(x, eps)
             quantize.location = op.location
-            at_start = isinstance(x.owner, Block)
-            place = InsertPoint.at_start(x.owner) if at_start else InsertPoint.after(x.owner)
+            maker = x.owner
+            place = InsertPoint.at_start(maker) if isinstance(maker, Block) else InsertPoint.after(maker)
             Rewriter.insert_op(quantize, place)
         return self.quantized[x, eps]
 
