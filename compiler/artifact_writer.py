@@ -32,7 +32,7 @@ from sterna.artifact import (
 )
 from sterna.dialects import packing
 from sterna.dialects.encodings import encoding_of, is_trits
-from sterna.dialects.interpreter import evaluate_weight
+from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.layout import buffer_bytes, row_stride_bytes
 from sterna.dialects.ternary import Tensor, WeightOp
 from sterna.dialects.weights import WeightStore
@@ -171,6 +171,7 @@ def _write_weights(path: Path, contents: Contents, progress: Progress) -> FileRe
     """Evaluates, packs, writes and hashes one weight after the other: memory holds one, and never the model."""
     placed = placed_weights(contents.planned)
     total = sum(weight.bytes for weight in placed)
+    interpreter = ModuleInterpreter(contents.planned, contents.weights, cached_weight_bytes=0)
     header = _safetensors_header({weight.name: weight.entry() for weight in placed})
     digest = hashlib.sha256(header)
     with path.open("wb") as file:
@@ -178,7 +179,7 @@ def _write_weights(path: Path, contents: Contents, progress: Progress) -> FileRe
         done = 0
         for weight in placed:
             progress("packing weights", done, total)
-            array = evaluate_weight(contents.planned, weight.name, contents.weights)
+            array = interpreter.weight(weight.name)
             packed = packing.pack(array, weight.op.type)
             del array
             assert packed.nbytes == weight.bytes, (

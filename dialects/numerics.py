@@ -148,8 +148,12 @@ def absmean(w: F32, eps: float) -> tuple[npt.NDArray[np.int8], F32]:
     """
     mean = np.float32(np.sum(np.abs(w), dtype=np.float64) / w.size)
     d = np.maximum(mean, np.float32(eps))
-    t = np.clip(np.rint(w * (ONE / d)), np.float32(-1.0), ONE)
-    return np.where(np.isnan(t), np.float32(0.0), t).astype(np.int8), d
+    # In place: the head of a large model is hundreds of megabytes.
+    t = w * (ONE / d)
+    np.rint(t, out=t)
+    np.clip(t, np.float32(-1.0), ONE, out=t)
+    t[np.isnan(t)] = 0
+    return t.astype(np.int8), d
 
 
 def scan(f: F32, i: F32, state: F32) -> tuple[F32, F32]:
