@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser.page import Page
 
@@ -194,3 +196,21 @@ def test_text_is_legible_and_nothing_overflows(page: Page, scheme: str, view: st
     assert poor == []
     width = page.run("return [document.documentElement.scrollWidth, innerWidth]")
     assert width[0] <= width[1]
+
+
+def test_a_cell_of_the_notebook_shows_the_report(chromium: Any, tmp_path: Path) -> None:
+    notebook = json.loads((Path(__file__).parents[2] / "docs/inspect.ipynb").read_text(encoding="utf-8"))
+    cell = next(
+        output for output in notebook["cells"][-1]["outputs"] if "text/html" in output.get("data", {})
+    )
+    page = tmp_path / "cell.html"
+    page.write_text(
+        "<!doctype html><meta charset='utf-8'>" + "".join(cell["data"]["text/html"]), encoding="utf-8"
+    )
+    chromium.get(page.as_uri())
+    chromium.switch_to.frame(chromium.find_element(By.TAG_NAME, "iframe"))
+    names = WebDriverWait(chromium, 30).until(
+        lambda browser: browser.find_elements(By.CSS_SELECTOR, ".pass-name")
+    )
+    assert [name.text for name in names] == ["input", "raised", "fused", "scheduled"]
+    chromium.switch_to.default_content()

@@ -44,7 +44,9 @@ export class Trace {
   private source(): HTMLElement {
     const { focus, recording } = this.app;
     // An op that a pass made without a location shows the places of what it came from.
-    let places = recording.places(focus!.op);
+    // One inside a fused op, without a place of its own, has that of the op around it.
+    const around = recording.stage(focus!.stage).ancestors(focus!.op);
+    let places = around.map((op) => recording.places(op)).find((found) => found.length > 0) ?? [];
     for (let stage = focus!.stage - 1; stage >= 0 && places.length === 0; stage--) {
       places = recording.follow(focus!.op, focus!.stage, stage).flatMap(({ op }) => recording.places(op));
     }
