@@ -1,4 +1,4 @@
-"""What a frontend raises: one line that says where, what was found and what was expected."""
+"""What a frontend raises: one line that says where, what was found and what was expected; a list where it is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -89,8 +89,12 @@ class Sizes:
         if expression.is_Integer:
             return int(expression)
         if expression != self._rows:
-            raise Unsupported(f"the size {expression} depends on the number of rows {self._rows}")
+            raise Unsupported(f"the size {self.text(size)} is neither a number nor T")
         return DYNAMIC_INDEX
+
+    def text(self, size: int | torch.SymInt) -> str:
+        """How a message writes a size."""
+        return str(size).replace(str(self._rows), "T")
 
 
 class Lowering:

@@ -184,11 +184,17 @@ class _Importer:
             value = self._emit(node)
         except Unsupported as error:
             self.failed.add(node)
-            self.unsupported.append(_described(node, str(error)))
+            self.unsupported.append(self._described(node, str(error)))
             return
         if isinstance(value, SSAValue) and value.name_hint is None:
             value.name_hint = node.name
         self.lowering.values[node] = value
+
+    def _described(self, node: Node, reason: str) -> UnsupportedOp:
+        tensors = [source.meta.get("val") for source in node.all_input_nodes]
+        shapes = [tensor.shape for tensor in tensors if isinstance(tensor, torch.Tensor)]
+        texts = [f"[{', '.join(map(self.sizes.text, shape))}]" for shape in shapes]
+        return UnsupportedOp(place_of(node), module_of(node), str(node.target), ", ".join(texts), reason)
 
     def _emit(self, node: Node) -> Value:
         if node.target is operator.getitem:
@@ -260,14 +266,3 @@ def _live(program: ExportedProgram) -> set[Node]:
         if any(user in live for user in node.users):
             live.add(node)
     return live
-
-
-def _described(node: Node, reason: str) -> UnsupportedOp:
-    shapes = [_shape_text(source.meta.get("val")) for source in node.all_input_nodes]
-    return UnsupportedOp(
-        place_of(node), module_of(node), str(node.target), ", ".join(filter(None, shapes)), reason
-    )
-
-
-def _shape_text(value: object) -> str:
-    return f"[{', '.join(map(str, value.shape))}]" if isinstance(value, torch.Tensor) else ""

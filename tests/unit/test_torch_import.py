@@ -464,6 +464,15 @@ def test_a_matmulfree_lm_is_raised_without_a_matmul_left(tiny: tuple[HGRNBitForC
     assert len(loads) == len(set(loads))
 
 
+def test_folding_keeps_every_bit(tiny: tuple[HGRNBitForCausalLM, Imported]) -> None:
+    module = tiny[1].module.clone()
+    arrays = [np.arange(4, dtype=np.int64), *[np.ones(32, np.float32)] * 3]
+    before = run(module, arrays, weights=tiny[1].weights)
+    FoldWeightsPass().apply(make_context(tiny[1].weights), module)
+    for found, expected in zip(run(module, arrays, weights=tiny[1].weights), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_one_token_at_a_time_is_all_tokens_at_once(tiny: tuple[HGRNBitForCausalLM, Imported]) -> None:
     module = tiny[1].module.clone()
     RaiseBitLinearPass().apply(make_context(tiny[1].weights), module)
