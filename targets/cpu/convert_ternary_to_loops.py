@@ -24,8 +24,8 @@ operands alone share a kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from xdsl.builder import ImplicitBuilder
@@ -77,33 +77,20 @@ def _places(op: Operation) -> tuple[int, ...]:
     return tuple(int(place) for place in places)
 
 
-@dataclass
-class KernelLibrary:
-    """The kernels made so far, one for all operations that compute the same function of memory."""
-
-    isa: Isa
-    max_rows: int
-    made: list[tuple[Operation, func.FuncOp]] = field(default_factory=list[tuple[Operation, func.FuncOp]])
-    dots: dict[int, func.FuncOp] = field(default_factory=dict[int, func.FuncOp])
-    """The inner products that the kernels call, by their number of tiles."""
-
-    def kernel(self, op: Operation) -> str:
-        """The name of the operation's kernel. Not to be called where an implicit builder is at work."""
-        for other, function in self.made:
-            if same_computation(op, other):
-                return function.sym_name.data
-        emit = KERNELS.get(type(op))
-        if emit is None:
-            raise CompileError(f"the CPU target has no kernel for {op.name}", op.location)
-        if isinstance(op, ternary.ProjectOp):
-            for tiles in widths(op) - self.dots.keys():
-                self.dots[tiles] = dot_function(tiles, self.isa)
-        name = f"{op.name.removeprefix('ternary.')}_{len(self.made)}"
-        self.made.append((op, kernel_function(name, op, emit, self.isa, self.max_rows)))
-        return name
-
-    def functions(self) -> list[func.FuncOp]:
-        return [*self.dots.values(), *(function for _, function in self.made)]
+def kernel_names(functions: Iterable[func.FuncOp]) -> dict[Operation, str]:
+    """The kernel of every operation that has one; operations that compute the same share it."""
+    names: dict[Operation, str] = {}
+    firsts: list[Operation] = []
+    for op in (
+        op for function in functions for op in function.body.block.ops if not isinstance(op, NO_KERNEL)
+    ):
+        first = next((other for other in firsts if same_computation(op, other)), None)
+        if first is None:
+            names[op] = f"{op.name.removeprefix('ternary.')}_{len(firsts)}"
+            firsts.append(op)
+        else:
+            names[op] = names[first]
+    return names
 
 
 def same_computation(op: Operation, other: Operation) -> bool:
@@ -115,6 +102,19 @@ def same_computation(op: Operation, other: Operation) -> bool:
         and [value.type for value in op.results] == [value.type for value in other.results]
         and all(a.is_structurally_equivalent(b) for a, b in zip(op.regions, other.regions, strict=True))
     )
+
+
+def make_kernels(names: dict[Operation, str], isa: Isa, max_rows: int) -> list[func.FuncOp]:
+    """A function for each name, and the inner products that they call."""
+    firsts = {name: op for op, name in reversed(names.items())}
+    tiles = sorted({n for op in firsts.values() if isinstance(op, ternary.ProjectOp) for n in widths(op)})
+    kernels = [dot_function(n, isa) for n in tiles]
+    for name in dict.fromkeys(names.values()):
+        op = firsts[name]
+        if (emit := KERNELS.get(type(op))) is None:
+            raise CompileError(f"the CPU target has no kernel for {op.name}", op.location)
+        kernels.append(kernel_function(name, op, emit, isa, max_rows))
+    return kernels
 
 
 @dataclass(frozen=True)
@@ -211,15 +211,14 @@ class ConvertTernaryToLoopsPass(ModulePass):
     """The instruction set whose inner products the kernels use."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        library = KernelLibrary(find_isa(self.isa), integer_attribute(op, "ternary.max_rows"))
         weights = [weight for weight in op.ops if isinstance(weight, ternary.WeightOp)]
         offsets = {
             w.sym_name.data: integer_attribute(w, "offset") for w in weights if "offset" in w.attributes
         }
         functions = [function for function in op.ops if isinstance(function, func.FuncOp)]
-        bodies = [inner for function in functions for inner in function.body.block.ops]
-        kernels = {inner: library.kernel(inner) for inner in bodies if not isinstance(inner, NO_KERNEL)}
-        lowering = FunctionLowering(offsets, kernels)
+        names = kernel_names(functions)
+        kernels = make_kernels(names, find_isa(self.isa), integer_attribute(op, "ternary.max_rows"))
+        lowering = FunctionLowering(offsets, names)
         lowered = [
             lowering.lower_private(function)
             if function.sym_visibility is not None and function.sym_visibility.data == "private"
@@ -230,4 +229,4 @@ class ConvertTernaryToLoopsPass(ModulePass):
         for replaced in (*weights, *functions):
             replaced.detach()
             replaced.erase(safe_erase=False)
-        op.body.block.add_ops([barrier, *library.functions(), *lowered])
+        op.body.block.add_ops([barrier, *kernels, *lowered])
