@@ -13,7 +13,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 # What tests need and pip does not have, as program:package.
-DEBIAN := bochs:bochs bochs:bochsbios bochs:bochs-term
+DEBIAN := bochs:bochs bochs:bochsbios bochs:bochs-term chromium:chromium chromedriver:chromium-driver
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 help: ## what can be done here
@@ -41,7 +41,7 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 types: $(VENV)/dev.stamp link-tree ## pyright, strict
 	$(BIN)/pyright
 
-tools: ## Debian packages that the tests need: an emulator for AVX-512
+tools: ## Debian packages that the tests need: an emulator for AVX-512, a browser
 	@missing=""; for tool in $(DEBIAN); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	if [ -n "$$missing" ]; then $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $$missing >/dev/null; fi
 

@@ -91,7 +91,9 @@ def match_quantized_norm(quantize: QuantizeOp) -> QuantizedNorm | None:
 @dataclass(frozen=True)
 class FuseNormQuantizePass(ModulePass):
     name = "fuse-norm-quantize"
-    tolerance: ClassVar[Tolerance] = Tolerance(2**-5, "roundings of the norm move, and with them single steps of int8")
+    tolerance: ClassVar[Tolerance] = Tolerance(
+        2**-5, "roundings of the norm move, and with them single steps of int8"
+    )
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weights = DerivedWeights(op)

@@ -136,9 +136,7 @@ class PlanMemoryPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         if self.max_rows < 1:
-            raise CompileError(
-                f"max-rows is the rows of one step, at least 1, found {self.max_rows}"
-            )
+            raise CompileError(f"max-rows is the rows of one step, at least 1, found {self.max_rows}")
         functions = {
             func.sym_name.data: func for func in op.ops if isinstance(func, FuncOp) and func.body.blocks
         }

@@ -91,7 +91,6 @@ def test_a_bad_tokenizer_gives_one_line(tmp_path: Path) -> None:
 
 
 def test_a_bad_sentencepiece_model_gives_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("sentencepiece")
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
     with pytest.raises(TokenizerError, match=": not a SentencePiece model: "):
         Tokenizer.load(tmp_path)
