@@ -68,7 +68,7 @@ of error.
 \b
 Examples:
   sterna reduce big.mlir --command 'sterna-opt {} -p fuse-projections' -o small.mlir
-  sterna reduce big.mlir --command 'sterna-opt {} --verify-each -p raise --weights random' -o small.mlir
+  sterna reduce big.mlir --command 'sterna-opt {} --verify-each -p raise-bit-linear --weights random' -o small.mlir
   sterna reduce big.mlir --command 'mlir-opt {}' --output-matches 'Assertion .* failed'
 """
 
