@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from xdsl.dialects import func
@@ -14,7 +14,6 @@ from xdsl.dialects.builtin import (
     IntegerType,
     ModuleOp,
     StringAttr,
-    TensorType,
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
@@ -33,10 +32,11 @@ def program_of(module: ModuleOp) -> Program:
     states = integer_attribute(entry, "sterna.states", default=0)
     arguments = list(entry.body.block.args)
     results = list(_returned(entry))
+    functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
     weights = [op for op in module.ops if isinstance(op, WeightOp) and "offset" in op.attributes]
     return Program(
-        inputs=tuple(_tensors(entry, "input", arguments, states, max_rows)),
-        outputs=tuple(_tensors(entry, "output", results, states, max_rows)),
+        inputs=tuple(_tensors(entry, "input", arguments, states, max_rows, functions)),
+        outputs=tuple(_tensors(entry, "output", results, states, max_rows, functions)),
         max_rows=max_rows,
         arena_bytes=integer_attribute(entry, "ternary.arena_bytes"),
         weights_bytes=integer_attribute(module, "ternary.weights_bytes"),
@@ -70,7 +70,12 @@ def _returned(entry: func.FuncOp) -> Sequence[SSAValue]:
 
 
 def _tensors(
-    entry: func.FuncOp, kind: str, values: Sequence[SSAValue], states: int, max_rows: int
+    entry: func.FuncOp,
+    kind: str,
+    values: Sequence[SSAValue],
+    states: int,
+    max_rows: int,
+    functions: Mapping[str, func.FuncOp],
 ) -> list[ProgramTensor]:
     names = _names(entry, f"sterna.{kind}_names")
     shapes = _shapes(entry, f"sterna.{kind}_shapes")
@@ -89,17 +94,26 @@ def _tensors(
                 is_state=n >= plain,
                 row_bytes=row_stride_bytes(type),
                 buffer_bytes=buffer_bytes(type, max_rows),
-                limit=_limit(value) if kind == "input" else None,
+                limit=_limit(value, functions) if kind == "input" else None,
             )
         )
     return tensors
 
 
-def _limit(value: SSAValue) -> int | None:
-    """Rows of the smallest table that the value looks up in."""
-    tables = [use.operation.table for use in value.uses if isinstance(use.operation, EmbeddingOp)]
-    sizes = [cast(TensorType[Attribute], table.type).get_shape()[0] for table in tables]
-    return min(sizes, default=None)
+def _limit(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
+    """Rows of the smallest table that the value looks up in, here or in a function that it is passed to."""
+    limits: list[int] = []
+    for use in value.uses:
+        match use.operation:
+            case EmbeddingOp():
+                limits.append(tensor(use.operation.table).get_shape()[0])
+            case func.CallOp():
+                argument = functions[use.operation.callee.string_value()].body.block.args[use.index]
+                if (limit := _limit(argument, functions)) is not None:
+                    limits.append(limit)
+            case _:
+                pass
+    return min(limits, default=None)
 
 
 def _names(entry: func.FuncOp, name: str) -> list[str]:

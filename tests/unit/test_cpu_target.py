@@ -195,6 +195,25 @@ def test_the_program_survives_json(model: PlannedProgram) -> None:
     assert Program.from_json(model.program.to_json()) == model.program
 
 
+def test_tokens_are_checked_where_a_callee_looks_them_up() -> None:
+    t, y = "tensor<7x16xf32>", "tensor<?x16xf32>"
+    program = PlannedProgram(
+        f"""
+        ternary.weight @t : {t}
+        func.func @forward(%tokens : tensor<?xi64>) -> {y} {{
+          %t = ternary.load @t : {t}
+          %y = func.call @look_up(%tokens, %t) : (tensor<?xi64>, {t}) -> {y}
+          func.return %y : {y}
+        }}
+        func.func private @look_up(%tokens : tensor<?xi64>, %t : {t}) -> {y} {{
+          %y = ternary.embedding %tokens, %t : tensor<?xi64>, {t} -> {y}
+          func.return %y : {y}
+        }}""",
+        {},
+    )
+    assert program.program.inputs[0].limit == 7
+
+
 def test_isa_by_name_by_environment_and_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(isa.ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.setattr(isa, "host_flags", lambda: frozenset(isa.find_isa("avx2").requires))
