@@ -51,7 +51,9 @@ class NormLinear(nn.Module):
 
     def __init__(self, columns: int, rows: int, config: HGRNBitConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(rows, columns).normal_(std=config.initializer_range))
+        self.weight = nn.Parameter(torch.empty(rows, columns))
+        if not self.weight.is_meta:  # there it draws nothing, and takes 10 ms
+            nn.init.normal_(self.weight, std=config.initializer_range)
         self.norm = RMSNorm(columns, config.bit_linear_eps)
 
     def forward(self, x: Tensor) -> Tensor:
