@@ -39,7 +39,7 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 	$(BIN)/ruff format
 
 types: $(VENV)/dev.stamp link-tree ## pyright, strict
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 tools: ## Debian packages that the tests need: an emulator for AVX-512, a browser
 	@missing=""; for tool in $(DEBIAN); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \

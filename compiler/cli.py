@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -119,12 +120,11 @@ def run(
 ) -> None:
     if greedy and (top_k or top_p or seed is not None):
         raise click.UsageError("--greedy leaves nothing to choose: drop --top-k, --top-p and --seed")
-    if prompt is None:
-        prompt = "" if sys.stdin.isatty() else click.get_text_stream("stdin").read()
+    text = _read_prompt() if prompt is None else prompt
     compiled = _load_model(model, target, threads, isa, quiet)
-    _write(prompt)
+    _write(text)
     generation = compiled.generate(
-        prompt,
+        text,
         stream=_write,
         max_new_tokens=max_new_tokens,
         temperature=0.0 if greedy else temperature,
@@ -313,9 +313,20 @@ def _summary(path: Path) -> str:
     )
 
 
+def _read_prompt() -> str:
+    return "" if sys.stdin.isatty() else sys.stdin.read()
+
+
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _accept_any_text() -> None:
+    """A character that the terminal's encoding lacks, or a byte that is no character, must not end the program."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
@@ -327,6 +338,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code. Wrong input is one line on stderr and 1, wrong usage 2, Ctrl-C 130."""
     try:
         signal.signal(signal.SIGTERM, _stop)
+        _accept_any_text()
         return _quietly(lambda: commands.main(args=args, prog_name="sterna", standalone_mode=False))
     except click.UsageError as error:
         error.show()

@@ -229,7 +229,9 @@ class CompiledModel:
         if tokenizer is None:
             tokens = [int(token) for token in prompt]
         else:
-            tokens = [*self._special_tokens("bos_token_id")[:1], *tokenizer.encode(str(prompt))]
+            # Bytes of the command line that are no characters come as lone surrogates, which no tokenizer takes.
+            text = str(prompt).encode("utf-8", "replace").decode()
+            tokens = [*self._special_tokens("bos_token_id")[:1], *tokenizer.encode(text)]
         if not tokens:
             raise GenerationError("the prompt is empty, and the model has no beginning-of-text token")
         return tokens
