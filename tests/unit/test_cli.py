@@ -114,7 +114,8 @@ def test_a_reader_that_goes_away_is_not_an_error() -> None:
 
 
 WRITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 from pathlib import Path
 from sterna import api, cli
 from sterna.artifact_writer import replacing_folder
