@@ -8,7 +8,8 @@ import click
 
 INSPECT_HELP = """Show in a browser what every pass does to SOURCE.
 
-SOURCE is a checkpoint directory, or a file of IR text. The report is one HTML file that needs no network: the
+SOURCE is a checkpoint directory, a file of IR text, or an artifact, of which the report shows the stages that it
+keeps. The report is one HTML file that needs no network: the
 IR before and after every pass, each op followed to the line of Python that it came from, the dataflow, the
 cost of a token, and the code that the target emits. Keys are listed under '?'.
 
@@ -16,6 +17,7 @@ cost of a token, and the code that the target emits. Keys are listed under '?'.
 Examples:
   sterna inspect examples/checkpoints/matmulfree-shakespeare -o report.html
   sterna inspect model.mlir -p 'fuse-norm-quantize,fuse-projections' -o report.html
+  sterna inspect model.sterna -o report.html
   sterna inspect model.mlir --serve
 """
 

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
+from sterna.artifact import Artifact, is_artifact
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
 from sterna.dialects.weights import WeightStore
@@ -16,6 +17,7 @@ from sterna.inspector.observer import RecordPasses
 from sterna.inspector.payload import Code
 from sterna.inspector.recording import Recording
 from sterna.inspector.report import report_html
+from sterna.inspector.stages import record_artifact
 from sterna.lowering import parse_passes
 from sterna.pass_runner import run_passes
 from sterna.plugins import find_target
@@ -31,7 +33,10 @@ class NamesSymbols(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What to inspect: a checkpoint directory or a file of IR. Without `passes`, the pipeline is the target's."""
+    """What to inspect: a checkpoint directory, a file of IR, or an artifact, which keeps stages and runs no passes.
+
+    Without `passes`, the pipeline is the target's.
+    """
 
     source: Path
     target: str = "cpu"
@@ -55,6 +60,8 @@ class Inspection:
 
 def inspect_source(request: Request) -> Inspection:
     """CompileError if the source cannot be read; a pass that fails is part of the report."""
+    if is_artifact(request.source):
+        return _inspect_artifact(request)
     target = find_target(request.target)
     module, weights = _read(request)
     pipeline = target.pipeline(max_rows=request.max_rows) if request.passes is None else request.passes
@@ -68,6 +75,13 @@ def inspect_source(request: Request) -> Inspection:
     except CompileError as error:
         failure = error
     return Inspection(observer.recording, codes, f"{request.source.name} for {request.target}", failure)
+
+
+def _inspect_artifact(request: Request) -> Inspection:
+    if request.passes is not None or request.weights is not None:
+        raise CompileError(f"{request.source}: an artifact was compiled already: drop --passes and --weights")
+    recording, codes = record_artifact(Artifact.open(request.source))
+    return Inspection(recording, tuple(codes), request.source.name)
 
 
 def emitted(

@@ -53,10 +53,14 @@ def _once(templates: list[str]) -> set[str]:
     return {template for template, count in Counter(templates).items() if count == 1}
 
 
-def artifact_html(artifact: Artifact) -> str:
-    """The report of an artifact for a notebook: the stages that it keeps, and its code for machines of every kind."""
-    kept = {name: artifact.ir(name) for name in artifact.stages()}
-    recording = record_stages(kept)
+def record_artifact(artifact: Artifact) -> tuple[Recording, list[Code]]:
+    """The stages that an artifact keeps, and its code for machines of every kind."""
+    recording = record_stages({name: artifact.ir(name) for name in artifact.stages()})
     texts = [path for name, path in artifact.kernels().items() if name.endswith(".ll")]
-    codes = [Code("llvm", path.read_text(encoding="utf-8")) for path in texts]
+    return recording, [Code("llvm", path.read_text(encoding="utf-8")) for path in texts]
+
+
+def artifact_html(artifact: Artifact) -> str:
+    """The report of an artifact for a notebook."""
+    recording, codes = record_artifact(artifact)
     return repr_html(recording, artifact.manifest.model.source, codes)

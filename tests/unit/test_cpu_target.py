@@ -136,6 +136,7 @@ def printed(module: ModuleOp) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", isa_names())
 def test_every_stage_prints_and_parses_back(model: PlannedProgram, name: str) -> None:
     module = model.module.clone()
@@ -167,6 +168,7 @@ def test_nothing_is_contracted(model: PlannedProgram, name: str) -> None:
     assert "fmadd" not in CpuTarget().emit(model.module, "asm", isa=name)
 
 
+@pytest.mark.slow
 def test_the_portable_form_becomes_neon(model: PlannedProgram) -> None:
     source = CpuTarget().build(model.module)["kernels.ll"].decode()
     text = codegen.assembly(source, "aarch64-unknown-linux-gnu", "")

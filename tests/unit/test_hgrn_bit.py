@@ -209,6 +209,7 @@ def test_the_norm_is_on_the_gate_and_the_swish_on_the_output() -> None:
     torch.testing.assert_close(gated(gate, o), norm(gate) * torch.nn.functional.silu(o))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TINY, SHARED_CONV], ids=["none", "shared"])
 def test_export_with_open_length_equals_eager(config: HGRNBitConfig) -> None:
     """Slow: the first export in a process loads the tracer."""

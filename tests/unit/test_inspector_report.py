@@ -160,6 +160,7 @@ def test_every_report_carries_the_licences_of_what_it_contains() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_symbol_is_defined_in_the_emitted_code() -> None:
     module = parse(RaisedModel(layers=2, hidden=32, mlp=64).text())
     target = find_target("cpu")

@@ -191,6 +191,7 @@ def test_a_pickle_is_not_loaded(run_opt: Opt, tmp_path: Path) -> None:
     assert "not a file of arrays" in ran.err
 
 
+@pytest.mark.slow
 def test_every_dumped_stage_parses_back_and_gives_the_same_results(run_opt: Opt, tmp_path: Path) -> None:
     model = RaisedModel(layers=2, hidden=32, mlp=48, vocabulary=40).text()
     folder = tmp_path / "dump"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from time import process_time
 
+import pytest
+
 from sterna.dialects.context import make_context, parse
 from sterna.passes import PASSES
 from tests.raised_models import PIPELINE, RaisedModel
@@ -11,6 +13,7 @@ from tests.raised_models import PIPELINE, RaisedModel
 MODEL_2_7B = {"layers": 32, "hidden": 2560, "mlp": 6912, "vocabulary": 32000}
 
 
+@pytest.mark.slow
 def test_the_2_7b_model_is_small_and_quick_at_every_stage() -> None:
     """Slow: the text of every stage is printed."""
     module = parse(RaisedModel(**MODEL_2_7B).text())

@@ -112,6 +112,7 @@ def test_plans_of_models(layers: int) -> None:
     assert_planned(planned(RaisedModel(layers=layers, hidden=24, mlp=40, vocabulary=19).text(), 5), 5)
 
 
+@pytest.mark.slow
 def test_the_arena_does_not_grow_with_depth() -> None:
     few, many = (planned(RaisedModel(layers=n, hidden=16, mlp=32).text(), 8) for n in (3, 6))
     arenas = [integer(functions_of(module)["forward"], "ternary.arena_bytes") for module in (few, many)]
