@@ -28,7 +28,7 @@ test: lint types tools ## everything that CI does: lint, types, all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: lint types ## what pre-commit runs: lint, types and the quick tests
-	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/test_filecheck.py
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/unit tests/test_filecheck.py
 
 lint: $(VENV)/dev.stamp ## ruff: rules and format
 	$(BIN)/ruff check
