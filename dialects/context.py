@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from xdsl.context import Context
 from xdsl.dialects import get_all_dialects
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
@@ -38,38 +39,61 @@ def make_context(weights: WeightStore | None = None) -> SternaContext:
 
 def parse(text: str, name: str = "<string>", ctx: SternaContext | None = None) -> ModuleOp:
     """The verified module that the text says; CompileError, naming `name` and the line, for any other text."""
-    closed = UNQUOTED_OR_CLOSED.match(text)
-    if closed is not None and closed.end() < len(text):
-        line = text.count("\n", 0, closed.end()) + 1
-        raise CompileError("this string is not closed, or has an escape that is not known", f"{name}:{line}")
     try:
-        module = Parser(ctx or make_context(), text, name).parse_module()
+        module = read(text, name, ctx or make_context())
     except ParseError as error:
         raise CompileError(first_line(error.msg), str(error.span.get_location())) from None
     except DiagnosticException as error:
         raise CompileError(first_line(str(error)), name) from None
-    except RecursionError:
-        raise CompileError("the text is nested too deeply", name) from None
     verify(module, name)
     return module
+
+
+def read(text: str, name: str, ctx: Context, *, line: int = 1, implicit_module: bool = True) -> ModuleOp:
+    """The module that the text says, not verified; `line` is the number of its first.
+
+    Raises what xDSL's parser does (ParseError, DiagnosticException), and CompileError where that parser would hang,
+    exhaust the stack, or stumble.
+    """
+    closed = UNQUOTED_OR_CLOSED.match(text)
+    if closed is not None and closed.end() < len(text):
+        place = f"{name}:{text.count(chr(10), 0, closed.end()) + line}"
+        raise CompileError("this string is not closed, or has an escape that is not known", place)
+    try:
+        return Parser(ctx, text, name).parse_module(implicit_module)
+    except (ParseError, DiagnosticException):
+        raise
+    except RecursionError:
+        raise CompileError("the text is nested too deeply", name) from None
+    except Exception as error:
+        raise CompileError(f"the text cannot be read: {unforeseen(error)}", name) from error
+
+
+def unforeseen(error: Exception) -> str:
+    """What upstream's code stumbled over, where its checks of a text have a hole."""
+    return f"{type(error).__name__}: {first_line(str(error))}"
 
 
 def verify(module: ModuleOp, name: str) -> None:
     """CompileError, naming the first operation that breaks a rule of its own."""
     try:
         module.verify()
-    except DiagnosticException as error:
-        broken, message = _first_broken(module) or (module, str(error))
+    except RecursionError:
+        raise CompileError("the text is nested too deeply", name) from None
+    except Exception as error:
+        broken, cause = _first_broken(module) or (module, error)
+        known = isinstance(cause, DiagnosticException)
+        message = first_line(str(cause)) if known else f"cannot be checked: {unforeseen(cause)}"
         place = describe_location(broken.location) or name
-        raise CompileError(f"{broken.name}: {first_line(message)}", place) from None
+        raise CompileError(f"{broken.name}: {message}", place) from None
 
 
-def _first_broken(module: ModuleOp) -> tuple[Operation, str] | None:
+def _first_broken(module: ModuleOp) -> tuple[Operation, Exception] | None:
     for op in module.walk():
         try:
             op.verify(verify_nested_ops=False)
-        except DiagnosticException as error:
-            return op, str(error)
+        except Exception as error:
+            return op, error
     return None
 
 

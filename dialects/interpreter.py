@@ -6,13 +6,13 @@ a wrong dtype or shape stops at the operation that made it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType
 from xdsl.dialects.func import FuncOp
-from xdsl.interpreter import Interpreter, OpImplResult, PythonValues, ReturnedValues
+from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImplResult, PythonValues, ReturnedValues
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 from xdsl.utils.scoped_dict import ScopedDict
@@ -21,8 +21,10 @@ from sterna.dialects.elements import dtype_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.semantics.arith import ArithFunctions
 from sterna.dialects.semantics.func import FuncFunctions
+from sterna.dialects.semantics.indexing import IndexingFunctions
 from sterna.dialects.semantics.linalg import LinalgFunctions
 from sterna.dialects.semantics.math import MathFunctions
+from sterna.dialects.semantics.scf import ScfFunctions
 from sterna.dialects.semantics.table import Array
 from sterna.dialects.semantics.tensor import TensorFunctions
 from sterna.dialects.semantics.ternary import TernaryFunctions
@@ -53,6 +55,29 @@ def evaluate_weight(module: ModuleOp, name: str, weights: WeightStore | None) ->
     return ModuleInterpreter(module, weights, cached_weight_bytes=0).weight(name)
 
 
+def interpreted_operations() -> set[str]:
+    """The names of all operations that have a meaning here, but for the module and its functions."""
+    tables = (functions._impls() for functions in _implementations(read_weight=_no_weights))  # pyright: ignore[reportPrivateUsage]
+    return {op.name for table in tables for op, _ in table}
+
+
+def _no_weights(name: str) -> Array:
+    raise CompileError(f"there is no weight @{name}")
+
+
+def _implementations(read_weight: Callable[[str], Array]) -> tuple[InterpreterFunctions, ...]:
+    return (
+        ArithFunctions(),
+        MathFunctions(),
+        TensorFunctions(),
+        LinalgFunctions(),
+        FuncFunctions(),
+        ScfFunctions(),
+        TernaryFunctions(read_weight),
+        IndexingFunctions(),
+    )
+
+
 class ModuleInterpreter:
     """An interpreter of one module that keeps evaluated weights, up to a budget, from one run to the next."""
 
@@ -62,14 +87,7 @@ class ModuleInterpreter:
         self._functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
         self._interpreter = _Interpreter(module)
         self._weights = WeightReader(module, weights, self._interpreter, budget=cached_weight_bytes)
-        for functions in (
-            ArithFunctions(),
-            MathFunctions(),
-            TensorFunctions(),
-            LinalgFunctions(),
-            FuncFunctions(),
-            TernaryFunctions(self._weights.read),
-        ):
+        for functions in _implementations(self._weights.read):
             self._interpreter.register_implementations(functions)
 
     def run(self, inputs: Sequence[Array], *, function: str = "forward") -> tuple[Array, ...]:
@@ -86,6 +104,11 @@ class ModuleInterpreter:
         )
         with np.errstate(all="ignore"):
             return tuple(np.array(result) for result in self._interpreter.call_op(op, given))
+
+    def region(self, region: Region, arguments: Sequence[Array] = ()) -> tuple[Array, ...]:
+        """What a region of one block yields: that of a weight, or one on scalars, for which arrays stand."""
+        with np.errstate(all="ignore"):
+            return tuple(self._interpreter.run_ssacfg_region(region, tuple(arguments), "region"))
 
     def weight(self, name: str) -> Array:
         with np.errstate(all="ignore"):

@@ -21,49 +21,8 @@ LANES = 16
 ONE = np.float32(1.0)
 INT8_MAX = np.float32(127.0)
 
-EXP_CLAMP = (np.float32(-104.0), np.float32(89.0))
-LOG2_E = np.float32(1.44269504088896341)
 ROUND_MAGIC = np.float32(12582912.0)
 """1.5 * 2**23: adding it leaves the addend, rounded half to even, in the low mantissa bits."""
-LN2_HIGH = np.float32(0.693359375)
-LN2_LOW = np.float32(-2.12194440e-4)
-EXP_COEFFICIENTS = tuple(
-    np.float32(c)
-    for c in (
-        1.9875691500e-4,
-        1.3981999507e-3,
-        8.3334519073e-3,
-        4.1665795894e-2,
-        1.6666665459e-1,
-        5.0000001201e-1,
-    )
-)
-"""Cephes `expf`: exp(r) = 1 + r + r^2 P(r) on [-ln2 / 2, ln2 / 2], highest degree first."""
-
-
-def exp(x: F32) -> F32:
-    """exp(x), within 2 ulp; inf above 88.73, 0 below -103.98, NaN for NaN.
-
-    `passes/expand_math.py` writes the same operations in the same order as IR.
-    """
-    low, high = EXP_CLAMP
-    x = np.where(x > high, high, x)
-    x = np.where(x < low, low, x)
-    shifted = x * LOG2_E + ROUND_MAGIC
-    n = shifted.view(np.int32) - ROUND_MAGIC.view(np.int32)
-    n_float = shifted - ROUND_MAGIC
-    r = (x - n_float * LN2_HIGH) - n_float * LN2_LOW
-    p = np.full_like(r, EXP_COEFFICIENTS[0])
-    for c in EXP_COEFFICIENTS[1:]:
-        p = p * r + c
-    y = (p * (r * r) + r) + ONE
-    # Two factors, because 2**n alone leaves the range of float32 at both ends.
-    half = n >> np.int32(1)
-    return (y * _power_of_two(half)) * _power_of_two(n - half)
-
-
-def _power_of_two(n: npt.NDArray[np.int32]) -> F32:
-    return ((n + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
 def lane_sum(x: F32, lanes: int = LANES) -> F32:
@@ -136,9 +95,38 @@ def norm_quantize(
     return results
 
 
-def accumulate(q: npt.NDArray[np.int8], trits: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
-    """sum_k q[..., k] * trits[m, k] as int32. A float64 product is exact here: |sum| <= 128 K < 2**53."""
+def accumulate(x: Array, trits: npt.NDArray[np.int8], groups: int = 1) -> Array:
+    """sum_k x[..., g K + k] * trits[m, k] with g = m // (M / groups): int8 to int32, exact; float32 in lanes."""
+    columns, channels = trits.shape[1], len(trits) // groups
+    product = _sum_signed if x.dtype == np.float32 else _sum_exactly
+    return np.concatenate(
+        [
+            product(x[..., g * columns : (g + 1) * columns], trits[g * channels : (g + 1) * channels])
+            for g in range(groups)
+        ],
+        axis=-1,
+    )
+
+
+def _sum_exactly(q: npt.NDArray[np.int8], trits: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """A float64 product is exact here: |sum| <= 128 K < 2**53."""
     return (q.astype(np.float64) @ trits.T.astype(np.float64)).astype(np.int32)
+
+
+def _sum_signed(x: F32, trits: npt.NDArray[np.int8]) -> F32:
+    """x, -x, or +0 where the trit is 0, whatever x is there; then `lane_sum`. One channel at a time."""
+    out = np.empty((*x.shape[:-1], len(trits)), np.float32)
+    for m, row in enumerate(trits):
+        out[..., m] = lane_sum(np.where(row == 0, np.float32(0.0), np.where(row < 0, -x, x)))
+    return out
+
+
+def threshold(x: Array, thresholds: Array, base: int) -> npt.NDArray[np.int8]:
+    """base + the number of thresholds[m, :] that x[..., m] reaches."""
+    reached = np.zeros(x.shape, np.int16)
+    for step in thresholds.T:
+        reached += x >= step
+    return (reached + np.int16(base)).astype(np.int8)
 
 
 def absmean(w: F32, eps: float) -> tuple[npt.NDArray[np.int8], F32]:

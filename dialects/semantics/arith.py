@@ -1,7 +1,8 @@
 """`arith`: IEEE floats, one rounding an operation, and two's complement integers that wrap.
 
-Where MLIR leaves a result open, this is what every target gives: `fptosi` truncates, saturates, and turns NaN into 0;
-a shift by the width or more gives what all bits shifted out leave. Division of integers by zero is an error.
+Where MLIR leaves a result open, this is what every target gives: `fptosi` and `fptoui` truncate, saturate, and turn NaN
+into 0; a shift by the width or more gives what all bits shifted out leave. A quotient by zero is 0, and its remainder
+the dividend, as on Arm: a kernel has no way to complain of its inputs. The least integer by -1 wraps to itself.
 """
 
 from __future__ import annotations
@@ -63,31 +64,57 @@ def shift_right_logical(a: Array, b: Array) -> Array:
     return np.right_shift(unsigned(a), unsigned(b)).view(a.dtype)
 
 
+def signed(values: Array) -> Array:
+    """Numbers that compare as they do in two's complement, where the true of i1 is -1."""
+    return -values.view(np.int8) if values.dtype == np.bool_ else values
+
+
+def maximum_signed(a: Array, b: Array) -> Array:
+    return np.where(signed(a) >= signed(b), a, b)
+
+
+def minimum_signed(a: Array, b: Array) -> Array:
+    return np.where(signed(a) <= signed(b), a, b)
+
+
+def maximum_unsigned(a: Array, b: Array) -> Array:
+    return np.where(unsigned(a) >= unsigned(b), a, b)
+
+
+def minimum_unsigned(a: Array, b: Array) -> Array:
+    return np.where(unsigned(a) <= unsigned(b), a, b)
+
+
+def floor_divide(a: Array, b: Array) -> Array:
+    """Rounded down; 0 for a divisor of 0, which is what numpy gives."""
+    quotient: Array = np.floor_divide(signed(a), signed(b))
+    return quotient.astype(a.dtype)
+
+
 def divide(a: Array, b: Array) -> Array:
     """Rounded toward zero."""
-    _require_divisor(b)
-    quotient = np.floor_divide(a, b)
-    return quotient + ((quotient < 0) & (quotient * b != a)).astype(a.dtype)
+    quotient = np.asarray(np.floor_divide(signed(a), signed(b)))
+    inexact = (b != 0) & (signed(a) != quotient * signed(b))
+    return (quotient + ((quotient < 0) & inexact)).astype(a.dtype)
 
 
 def remainder(a: Array, b: Array) -> Array:
     """With the sign of the dividend."""
-    return a - divide(a, b) * b
+    rest: Array = np.where(b == 0, a, np.fmod(signed(a), signed(b)))
+    return rest.astype(a.dtype)
 
 
-def floor_divide(a: Array, b: Array) -> Array:
-    _require_divisor(b)
-    return np.floor_divide(a, b)
+def divide_unsigned(a: Array, b: Array) -> Array:
+    return np.floor_divide(unsigned(a), unsigned(b)).view(a.dtype)
 
 
-def _require_divisor(b: Array) -> None:
-    if not np.all(b):
-        raise CompileError("division of an integer by zero")
+def remainder_unsigned(a: Array, b: Array) -> Array:
+    rest = np.where(b == 0, unsigned(a), np.remainder(unsigned(a), unsigned(b)))
+    return rest.astype(unsigned(a).dtype).view(a.dtype)
 
 
 def extend_signed(values: Array, to: np.dtype[Any]) -> Array:
-    extended = values.astype(to)
-    return -extended if values.dtype == np.bool_ else extended
+    return signed(values).astype(to)
 
 
 def extend_unsigned(values: Array, to: np.dtype[Any]) -> Array:
@@ -98,14 +125,27 @@ def truncate(values: Array, to: np.dtype[Any]) -> Array:
     return (values & 1).astype(to) if to == np.bool_ else values.astype(to)
 
 
-def float_to_signed(values: Array, to: np.dtype[Any]) -> Array:
-    limits = np.iinfo(to)
+def saturate(values: Array, integers: np.dtype[Any]) -> Array:
+    """Truncated, and then the nearest integer of the dtype; 0 for NaN."""
+    limits = np.iinfo(integers)
+    low, end = float(limits.min), float(int(limits.max) + 1)
     whole = np.trunc(values.astype(np.float64))
-    fits = (whole >= limits.min) & (whole < -float(limits.min))
-    result: Array = np.where(fits, whole, 0.0).astype(to)
-    result[whole >= -float(limits.min)] = limits.max
-    result[whole < limits.min] = limits.min
+    result: Array = np.where((whole >= low) & (whole < end), whole, 0.0).astype(integers)
+    result[whole >= end] = limits.max
+    result[whole < low] = limits.min
     return result
+
+
+def float_to_signed(values: Array, to: np.dtype[Any]) -> Array:
+    if to == np.bool_:
+        return truncate(np.clip(saturate(values, np.dtype(np.int8)), -1, 0), to)
+    return saturate(values, to)
+
+
+def float_to_unsigned(values: Array, to: np.dtype[Any]) -> Array:
+    if to == np.bool_:
+        return truncate(np.clip(saturate(values, np.dtype(np.uint8)), 0, 1), to)
+    return saturate(values, np.dtype(f"u{to.itemsize}")).view(to)
 
 
 def cast(values: Array, to: np.dtype[Any]) -> Array:
@@ -119,10 +159,10 @@ def bitcast(values: Array, to: np.dtype[Any]) -> Array:
 INTEGER_PREDICATES: tuple[Binary, ...] = (
     np.equal,
     np.not_equal,
-    np.less,
-    np.less_equal,
-    np.greater,
-    np.greater_equal,
+    lambda a, b: np.less(signed(a), signed(b)),
+    lambda a, b: np.less_equal(signed(a), signed(b)),
+    lambda a, b: np.greater(signed(a), signed(b)),
+    lambda a, b: np.greater_equal(signed(a), signed(b)),
     lambda a, b: np.less(unsigned(a), unsigned(b)),
     lambda a, b: np.less_equal(unsigned(a), unsigned(b)),
     lambda a, b: np.greater(unsigned(a), unsigned(b)),
@@ -183,8 +223,12 @@ class ArithFunctions(InterpreterFunctions):
     divsi = pointwise(arith.DivSIOp, divide)
     remsi = pointwise(arith.RemSIOp, remainder)
     floordivsi = pointwise(arith.FloorDivSIOp, floor_divide)
-    minsi = pointwise(arith.MinSIOp, np.minimum)
-    maxsi = pointwise(arith.MaxSIOp, np.maximum)
+    divui = pointwise(arith.DivUIOp, divide_unsigned)
+    remui = pointwise(arith.RemUIOp, remainder_unsigned)
+    minsi = pointwise(arith.MinSIOp, minimum_signed)
+    maxsi = pointwise(arith.MaxSIOp, maximum_signed)
+    minui = pointwise(arith.MinUIOp, minimum_unsigned)
+    maxui = pointwise(arith.MaxUIOp, maximum_unsigned)
     andi = pointwise(arith.AndIOp, np.bitwise_and)
     ori = pointwise(arith.OrIOp, np.bitwise_or)
     xori = pointwise(arith.XOrIOp, np.bitwise_xor)
@@ -197,6 +241,7 @@ class ArithFunctions(InterpreterFunctions):
     sitofp = converts(arith.SIToFPOp, extend_signed)
     uitofp = converts(arith.UIToFPOp, extend_unsigned)
     fptosi = converts(arith.FPToSIOp, float_to_signed)
+    fptoui = converts(arith.FPToUIOp, float_to_unsigned)
     extsi = converts(arith.ExtSIOp, extend_signed)
     extui = converts(arith.ExtUIOp, extend_unsigned)
     trunci = converts(arith.TruncIOp, truncate)

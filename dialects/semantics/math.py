@@ -1,25 +1,29 @@
-"""`math`: only what has one right answer in every bit. `exp` is the polynomial of `numerics.exp`, on f32."""
+"""`math`: only what has one right answer in every bit. The functions of `elementary.py` are on f32."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from xdsl.dialects import math
 from xdsl.interpreter import InterpreterFunctions, register_impls
+from xdsl.ir import Operation
 
-from sterna.dialects import numerics
+from sterna.dialects import elementary
 from sterna.dialects.errors import CompileError
-from sterna.dialects.semantics.table import Array, pointwise
+from sterna.dialects.semantics.table import Array, Meaning, pointwise
 
 
-def exp(x: Array) -> Array:
-    if x.dtype != np.float32:
-        raise CompileError(f"math.exp is defined on f32, found {x.dtype}")
-    return numerics.exp(x)
+def on_f32(op_type: type[Operation], function: Callable[..., elementary.Value]) -> Meaning:
+    """The operation is that function of `elementary.py`."""
+    evaluate = elementary.on_arrays(function)
 
+    def apply(*operands: Array) -> Array:
+        if operands[0].dtype != np.float32:
+            raise CompileError(f"{op_type.name} is defined on f32, found {operands[0].dtype}")
+        return evaluate(*operands)
 
-def rsqrt(x: Array) -> Array:
-    """1 / sqrt(x), two roundings."""
-    return x.dtype.type(1.0) / np.sqrt(x)
+    return pointwise(op_type, apply)
 
 
 def round_half_away(x: Array) -> Array:
@@ -48,9 +52,15 @@ def fma(a: Array, b: Array, c: Array) -> Array:
 
 @register_impls
 class MathFunctions(InterpreterFunctions):
-    exp = pointwise(math.ExpOp, exp)
+    exp = on_f32(math.ExpOp, elementary.exp)
+    log = on_f32(math.LogOp, elementary.log)
+    tanh = on_f32(math.TanhOp, elementary.tanh)
+    erf = on_f32(math.ErfOp, elementary.erf)
+    sin = on_f32(math.SinOp, elementary.sin)
+    cos = on_f32(math.CosOp, elementary.cos)
+    powf = on_f32(math.PowFOp, elementary.pow)
     sqrt = pointwise(math.SqrtOp, np.sqrt)
-    rsqrt = pointwise(math.RsqrtOp, rsqrt)
+    rsqrt = on_f32(math.RsqrtOp, elementary.rsqrt)
     absf = pointwise(math.AbsFOp, np.abs)
     absi = pointwise(math.AbsIOp, np.abs)
     floor = pointwise(math.FloorOp, np.floor)

@@ -8,7 +8,16 @@ from itertools import combinations
 import numpy as np
 from xdsl.dialects import tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerType, TensorType
-from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
+from xdsl.interpreter import (
+    Interpreter,
+    InterpreterFunctions,
+    PythonValues,
+    ReturnedValues,
+    TerminatorValue,
+    impl,
+    impl_terminator,
+    register_impls,
+)
 from xdsl.ir import Attribute
 
 from sterna.dialects.errors import CompileError
@@ -33,14 +42,19 @@ def index_list(static: DenseArrayBase[IntegerType], dynamic: Sequence[int]) -> l
 def slices(
     op: tensor.ExtractSliceOp | tensor.InsertSliceOp, args: PythonValues, shape: tuple[int, ...]
 ) -> tuple[slice, ...]:
-    """The region of an array of that shape that the op's offsets, sizes and strides name."""
+    """The region of an array of that shape that the op's offsets, sizes and strides name.
+
+    A dynamic offset is clamped to where the slice is inside, so that no target reads outside a buffer.
+    """
     counts = (len(op.offsets), len(op.sizes))
     indices = args[-sum(counts) - len(op.strides) :] if sum(counts) + len(op.strides) else ()
     offsets = index_list(op.static_offsets, indices[: counts[0]])
     sizes = index_list(op.static_sizes, indices[counts[0] : sum(counts)])
     strides = index_list(op.static_strides, indices[sum(counts) :])
     ranges: list[slice] = []
-    for offset, size, stride, limit in zip(offsets, sizes, strides, shape, strict=True):
+    for axis, (offset, size, stride, limit) in enumerate(zip(offsets, sizes, strides, shape, strict=True)):
+        if op.static_offsets.get_values()[axis] == DYNAMIC_INDEX:
+            offset = max(min(offset, limit - (size - 1) * stride - 1), 0)
         last = offset + (size - 1) * stride
         if offset < 0 or size < 0 or stride < 1 or (size and last >= limit):
             raise CompileError(f"a slice from {offset} of {size} by {stride} is outside an axis of {limit}")
@@ -102,6 +116,25 @@ class TensorFunctions(InterpreterFunctions):
             raise CompileError(f"{source.shape} does not fill a slice of {place.shape}")
         place[...] = source.reshape(place.shape)
         return (dest,)
+
+    @impl_terminator(tensor.YieldOp)
+    def run_yield(
+        self, interpreter: Interpreter, op: tensor.YieldOp, args: PythonValues
+    ) -> tuple[TerminatorValue, PythonValues]:
+        return ReturnedValues(args), ()
+
+    @impl(tensor.PadOp)
+    def pad(self, interpreter: Interpreter, op: tensor.PadOp, args: PythonValues) -> PythonValues:
+        """Padding with one number: the region does not ask where it is."""
+        if any(argument.first_use for argument in op.region.block.args):
+            raise CompileError("the padding differs from place to place; only one number pads")
+        low = index_list(op.static_low, args[1 : 1 + len(op.low)])
+        high = index_list(op.static_high, args[1 + len(op.low) :])
+        if min(*low, *high, 0) < 0:
+            raise CompileError(f"a padding is negative in low {low} and high {high}")
+        nowhere = (np.asarray(0),) * len(op.region.block.args)
+        (number,) = interpreter.run_ssacfg_region(op.region, nowhere, "pad")
+        return (np.pad(args[0], list(zip(low, high, strict=True)), constant_values=number),)
 
     @impl(tensor.ConcatOp)
     def concat(self, interpreter: Interpreter, op: tensor.ConcatOp, args: PythonValues) -> PythonValues:

@@ -19,24 +19,46 @@ from xdsl.interpreter import (
 from xdsl.ir import SSAValue
 
 from sterna.dialects import numerics, ternary
+from sterna.dialects.encodings import BitType
 from sterna.dialects.errors import CompileError
+from sterna.dialects.semantics.indexing import windows
 from sterna.dialects.semantics.table import Array, applies
 
+COUNTED = 1 << 20
+"""Elements whose magnitudes are told apart for the message about a weight that is not ternary."""
 
-def decompose(w: Array) -> tuple[Array, Array]:
-    """(trits, scale) with w = trits * scale; CompileError unless the non-zero elements of w have one magnitude."""
-    magnitudes = np.unique(np.abs(w[w != 0]))
-    if magnitudes.size > 1 or not np.isfinite(magnitudes).all():
+
+def decompose(w: Array, *, per_channel: bool = False) -> tuple[Array, Array]:
+    """(trits, scale) with w = trits * scale, or * scale[m] in row m; CompileError for any other weight.
+
+    In a few reads of w, because the head of a large model has 80 million elements.
+    """
+    rows = w.reshape(len(w), -1) if per_channel else w.reshape(1, -1)
+    largest: Array = np.maximum(rows.max(-1, initial=0), -rows.min(-1, initial=0)).astype(np.float32)
+    step: Array = largest[:, None]
+    fits: Array = (rows == step) | (rows == -step) | (rows == 0)
+    wrong = ~(fits.all(-1) & np.isfinite(largest))
+    if wrong.any():
+        m = int(np.argmax(wrong))
+        whose = f"row {m}'s" if per_channel else "its"
         raise CompileError(
-            f"the weight is not ternary: its non-zero elements have {magnitudes.size} distinct magnitudes, "
-            f"from {magnitudes[0]:g} to {magnitudes[-1]:g}, where one is expected"
+            f"the weight is not ternary: {whose} non-zero elements have {_magnitudes(rows[m])}"
         )
-    scale = magnitudes[0] if magnitudes.size else np.float32(1.0)
-    return np.sign(w).astype(np.int8), np.asarray(scale, np.float32)
+    trits = (w > 0).view(np.int8) - (w < 0).view(np.int8)
+    scale = np.where(largest == 0, np.float32(1.0), largest)
+    return trits, scale if per_channel else scale[0]
+
+
+def _magnitudes(row: Array) -> str:
+    nonzero = np.abs(row[row != 0])
+    count = len(np.unique(nonzero[:COUNTED]))
+    found = f"{count}" if nonzero.size <= COUNTED else f"{count} or more"
+    return f"{found} distinct magnitudes, from {nonzero.min():g} to {nonzero.max():g}, where one is expected"
 
 
 def dequantize(acc: Array, step: Array, scale: Array) -> Array:
-    return acc.astype(np.float32) * (step * scale)[..., None]
+    """`step` is one number a row, or one for all; `scale` one a channel, or one for all."""
+    return acc.astype(np.float32) * (np.expand_dims(step, -1) * scale)
 
 
 def embed(tokens: Array, table: Array) -> Array:
@@ -45,16 +67,30 @@ def embed(tokens: Array, table: Array) -> Array:
     return table[tokens].astype(np.float32)
 
 
-def fit(values: Sequence[Array], outs: Sequence[SSAValue], operands: Sequence[Array]) -> PythonValues:
+def lay(values: Array, axes: Sequence[int], rank: int) -> Array:
+    """A view with `rank` axes: axis n of `values` is number axes[n], the others are 1 long."""
+    ordered = values.transpose(np.argsort(axes))
+    return ordered.reshape([values.shape[axes.index(axis)] if axis in axes else 1 for axis in range(rank)])
+
+
+def fit(
+    values: Sequence[Array],
+    outs: Sequence[SSAValue],
+    axes: Sequence[Sequence[int]],
+    operands: Sequence[Array],
+) -> PythonValues:
     """Spreads what a region yielded over the shape of the results, whose dynamic axes are as long as the operands'."""
-    declared = ternary.tensor(outs[0]).get_shape()
-    full = next((operand.shape for operand in operands if operand.ndim == len(declared)), declared)
-    shape = tuple(
-        size if size != DYNAMIC_INDEX else given for size, given in zip(declared, full, strict=True)
-    )
-    if DYNAMIC_INDEX in shape:
+    shape = list(ternary.tensor(outs[0]).get_shape())
+    sizes = {
+        operand.shape[n]
+        for operand, followed in zip(operands, axes, strict=False)
+        for n, axis in enumerate(followed)
+        if shape[axis] == DYNAMIC_INDEX
+    }
+    if DYNAMIC_INDEX in shape and len(sizes) != 1:
         raise CompileError(f"no input says how many rows {ternary.tensor(outs[0])} has")
-    return tuple(np.broadcast_to(value, shape).copy() for value in values)
+    full = [size if size != DYNAMIC_INDEX else next(iter(sizes)) for size in shape]
+    return tuple(np.broadcast_to(value, full).copy() for value in values)
 
 
 @register_impls
@@ -65,7 +101,6 @@ class TernaryFunctions(InterpreterFunctions):
         self.read_weight = read_weight
 
     embedding = applies(ternary.EmbeddingOp, embed)
-    accumulate = applies(ternary.AccumulateOp, numerics.accumulate)
     dequantize = applies(ternary.DequantizeOp, dequantize)
 
     @impl_terminator(ternary.YieldOp)
@@ -99,7 +134,33 @@ class TernaryFunctions(InterpreterFunctions):
     def ternarize(
         self, interpreter: Interpreter, op: ternary.TernarizeOp, args: PythonValues
     ) -> PythonValues:
-        return decompose(args[0])
+        trits, scale = decompose(args[0], per_channel=ternary.tensor(op.scale).get_num_dims() == 1)
+        if isinstance(ternary.tensor(op.trits).element_type, BitType) and not trits.all():
+            raise CompileError("the weight is not binary: an element is 0")
+        return trits, scale
+
+    @impl(ternary.AccumulateOp)
+    def accumulate(
+        self, interpreter: Interpreter, op: ternary.AccumulateOp, args: PythonValues
+    ) -> PythonValues:
+        x, w = args
+        return (numerics.accumulate(x, w, op.group_count),)
+
+    @impl(ternary.ConvolveOp)
+    def convolve(self, interpreter: Interpreter, op: ternary.ConvolveOp, args: PythonValues) -> PythonValues:
+        x, w = args
+        slid = windows(x, op)
+        declared = op.full_shape(ternary.tensor(op.x).get_shape())[: op.position_axes]
+        rows = [size for size, static in zip(slid.shape, declared, strict=False) if static != 1]
+        columns = w.shape[1] * op.group_count
+        return (numerics.accumulate(slid.reshape(*rows, columns), w, op.group_count),)
+
+    @impl(ternary.ThresholdOp)
+    def threshold(
+        self, interpreter: Interpreter, op: ternary.ThresholdOp, args: PythonValues
+    ) -> PythonValues:
+        x, thresholds = args
+        return (numerics.threshold(x, thresholds, op.base.value.data),)
 
     @impl(ternary.ScanOp)
     def scan(self, interpreter: Interpreter, op: ternary.ScanOp, args: PythonValues) -> PythonValues:
@@ -126,8 +187,11 @@ class TernaryFunctions(InterpreterFunctions):
     def elementwise(
         self, interpreter: Interpreter, op: ternary.ElementwiseOp, args: PythonValues
     ) -> PythonValues:
-        values = interpreter.run_ssacfg_region(op.body, args, "elementwise")
-        return fit(values, op.outs, args)
+        rank = ternary.tensor(op.outs[0]).get_num_dims()
+        # Elements along the results' axes, 1 long where an input does not depend on one.
+        laid = [lay(value, axes, rank) for value, axes in zip(args, op.input_axes(), strict=True)]
+        values = interpreter.run_ssacfg_region(op.body, tuple(laid), "elementwise")
+        return fit(values, op.outs, op.input_axes(), args)
 
     @impl(ternary.ProjectOp)
     def project(self, interpreter: Interpreter, op: ternary.ProjectOp, args: PythonValues) -> PythonValues:
@@ -139,4 +203,4 @@ class TernaryFunctions(InterpreterFunctions):
             for weight, scale, read in zip(weights, scales, op.reads.get_values(), strict=True)
         )
         values = interpreter.run_ssacfg_region(op.body, (*products, *extras), "project")
-        return fit(values, op.outs, products)
+        return fit(values, op.outs, [tuple(range(products[0].ndim))], products)

@@ -12,6 +12,7 @@ from sterna.dialects.semantics.arith import ArithFunctions
 from sterna.dialects.semantics.func import FuncFunctions
 from sterna.dialects.semantics.linalg import LinalgFunctions
 from sterna.dialects.semantics.math import MathFunctions
+from sterna.dialects.semantics.scf import ScfFunctions
 from sterna.dialects.semantics.tensor import TensorFunctions
 from sterna.dialects.ternary import Ternary
 
@@ -31,7 +32,8 @@ def test_every_ternary_operation_is_in_a_program() -> None:
 
 
 @pytest.mark.parametrize(
-    "functions", [ArithFunctions, MathFunctions, TensorFunctions, LinalgFunctions, FuncFunctions]
+    "functions",
+    [ArithFunctions, MathFunctions, TensorFunctions, LinalgFunctions, FuncFunctions, ScfFunctions],
 )
 def test_every_upstream_operation_is_listed(functions: type[ArithFunctions]) -> None:
     for op, _ in functions._impls():

@@ -80,7 +80,7 @@ def test_a_broken_rule_names_the_operation_and_its_place() -> None:
       %acc = ternary.accumulate %q, %w : tensor<4xi8>, tensor<2x5x!ternary.trit> -> tensor<2xi32> loc("m.py":7:0)
       func.return
     }"""
-    with pytest.raises(CompileError, match=r"^m\.py:7: ternary\.accumulate: q has 4 columns, w has 5$"):
+    with pytest.raises(CompileError, match=r"^m\.py:7: ternary\.accumulate: x has 4 columns, w has 5$"):
         parse(text)
 
 

@@ -27,6 +27,7 @@ from sterna.dialects.ternary import (
     ScanOp,
     TernarizeOp,
     Ternary,
+    ThresholdOp,
     WeightOp,
     YieldOp,
     find_weight,
@@ -51,11 +52,24 @@ VALUES = {
     "tokens": "tensor<?xi64>",
     "table": "tensor<9x8xf16>",
     "one": "tensor<8xf32>",
+    "image": "tensor<?x5x16xf32>",
 }
 """Names and types of the function arguments that the examples use."""
 
 EXAMPLES = """
 %r = ternary.embedding %tokens, %table : tensor<?xi64>, tensor<9x8xf16> -> tensor<?x8xf32>
+%r = ternary.accumulate %x, %trits : tensor<?x8xf32>, tensor<6x8x!ternary.trit> -> tensor<?x6xf32>
+%r = ternary.accumulate %image, %trits groups = 2 : tensor<?x5x16xf32>, tensor<6x8x!ternary.trit> -> tensor<?x5x6xf32>
+%r = ternary.dequantize %acc, %scale, %short : tensor<?x6xi32>, tensor<f32>, tensor<6xf32> -> tensor<?x6xf32>
+%r = ternary.convolve %image, %trits groups = 6 leading = 1 axes = [1] sizes = [3] strides = [1] dilations = [2] \
+low = [2] high = [2] padding = 0.000000e+00 : f32 : tensor<?x5x16xf32>, tensor<6x8x!ternary.trit> -> tensor<?x5x6xf32>
+%r = ternary.threshold %y, %w base = -4 : tensor<?x6xf32>, tensor<6x8xf32> -> tensor<?x6xi8>
+%r, %s = ternary.ternarize %w : tensor<6x8xf32> -> tensor<6x8x!ternary.trit>, tensor<6xf32>
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [3] strides = [2] dilations = [1] low = [1] high = [0] \
+padding = 0.000000e+00 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+%r = ternary.gather %w, %tokens axis = 1 : tensor<6x8xf32>, tensor<?xi64> -> tensor<6x?xf32>
+%r, %s = ternary.top_k %w k = 3 order = "largest" : tensor<6x8xf32> -> tensor<6x3xf32>, tensor<6x3xi64>
+%r, %s = ternary.top_k %w k = 1 order = "smallest" : tensor<6x8xf32> -> tensor<6xf32>, tensor<6xi64>
 %r = ternary.rms_norm %x, %vector eps = 1.000000e-06 lanes = 16 : tensor<?x8xf32>, tensor<8xf32>
 %r, %s = ternary.quantize %x eps = 1.000000e-05 : tensor<?x8xf32> -> tensor<?x8xi8>, tensor<?xf32>
 %r, %s = ternary.quantize %one eps = 1.000000e-05 : tensor<8xf32> -> tensor<8xi8>, tensor<f32>
@@ -177,7 +191,35 @@ WRONG = """
 %r = ternary.accumulate %acc, %trits : tensor<?x6xi32>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
     6 columns, w has 8
 %r = ternary.accumulate %x, %trits : tensor<?x8xf32>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
-    q is
+    acc is
+%r = ternary.accumulate %tokens, %trits : tensor<?xi64>, tensor<6x8x!ternary.trit> -> tensor<6xi32>
+    columns
+%r = ternary.accumulate %q, %trits groups = 2 : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
+    for each of 2 groups
+%r = ternary.accumulate %q, %trits groups = 4 : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
+    4 groups do not divide 6
+%r = ternary.convolve %q, %trits leading = 0 axes = [1] sizes = [3] strides = [1] dilations = [1] low = [0] high = [0] \
+padding = 0 : i8 : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<6x6xi32>
+    static size
+%r = ternary.convolve %q, %trits leading = 1 axes = [1] sizes = [3] strides = [1] dilations = [1] low = [0] high = [0] \
+padding = 0 : i8 : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6x6xi32>
+    a window has 3 elements, w has 8
+%r = ternary.convolve %q, %trits leading = 1 axes = [1] sizes = [8] strides = [1] dilations = [1] low = [0] high = [0] \
+padding = 0.0 : f32 : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6xi32>
+    the padding is of i8
+%r = ternary.convolve %q, %trits leading = 1 axes = [1] sizes = [8] strides = [1] dilations = [1] low = [0] high = [0] \
+padding = 0 : i8 : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x1x6xi32>
+    acc is
+%r = ternary.threshold %acc, %w base = 0 : tensor<?x6xi32>, tensor<6x8xf32> -> tensor<?x6xi8>
+    thresholds is
+%r = ternary.threshold %acc, %short base = 0 : tensor<?x6xi32>, tensor<6xf32> -> tensor<?x6xi8>
+    one row for each of 6
+%r = ternary.threshold %y, %w base = 120 : tensor<?x6xf32>, tensor<6x8xf32> -> tensor<?x6xi8>
+    not all int8
+%r = ternary.threshold %q, %w base = 0 : tensor<?x8xi8>, tensor<6x8xf32> -> tensor<?x8xi8>
+    x is of i32 or f32
+%r, %s = ternary.ternarize %w : tensor<6x8xf32> -> tensor<6x8x!ternary.trit>, tensor<8xf32>
+    scale is
 %r = ternary.accumulate %q, %trits : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x7xi32>
     acc is
 %r = ternary.accumulate %q, %trits : tensor<?x8xi8>, tensor<6x8x!ternary.trit> -> tensor<?x6xf32>
@@ -208,16 +250,58 @@ WRONG = """
     does not broadcast
 %r = ternary.elementwise(%q : tensor<?x8xi8>) \
 { ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x8xf32>
-    an input is
+    the region takes 1 arguments of type i8
 %r = ternary.elementwise(%x : tensor<?x8xf32>) \
 { ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x8xi32>
-    a result is
+    the region ends in a ternary.yield of one i32 a result
 %r = ternary.elementwise(%x : tensor<?x8xf32>) \
 { ^bb0: %a = arith.constant 1.0 : f32 ternary.yield %a : f32 } -> tensor<?x8xf32>
     takes 1 arguments
 %r = ternary.elementwise(%x : tensor<?x8xf32>) \
 { ^bb0(%a: f32): ternary.yield %a, %a : f32, f32 } -> tensor<?x8xf32>
     one f32 a result
+%r = ternary.windows %image leading = 3 axes = [2] sizes = [3] strides = [2] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    axes increase
+%r = ternary.windows %image leading = 1 axes = [3] sizes = [3] strides = [2] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    below 3
+%r = ternary.windows %image leading = 1 axes = [] sizes = [] strides = [] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    an axis or more
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [3, 3] strides = [2] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    for each of 1 axes
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [3] strides = [0] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    expected 1 or more
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [18] strides = [2] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    longer than axis 2
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [3] strides = [1] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    the result is
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [3] strides = [2] \
+dilations = [1] low = [1] high = [0] padding = 0 : i32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    padding is of f32
+%r = ternary.windows %image leading = 0 axes = [0] sizes = [3] strides = [1] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    a dynamic axis slides by 1
+%r = ternary.windows %image leading = 1 axes = [2] sizes = [99999999999999999999] strides = [1] \
+dilations = [1] low = [1] high = [0] padding = 0.0 : f32 : tensor<?x5x16xf32> -> tensor<?x8x5x3xf32>
+    do not fit 64 bits
+%r = ternary.gather %w, %x axis = 1 : tensor<6x8xf32>, tensor<?x8xf32> -> tensor<6x?x8xf32>
+    indices are integers
+%r = ternary.gather %w, %tokens axis = 2 : tensor<6x8xf32>, tensor<?xi64> -> tensor<6x?xf32>
+    no axis 2
+%r = ternary.gather %w, %tokens axis = 0 : tensor<6x8xf32>, tensor<?xi64> -> tensor<6x?xf32>
+    the result is
+%r, %s = ternary.top_k %w k = 9 order = "largest" : tensor<6x8xf32> -> tensor<6x9xf32>, tensor<6x9xi64>
+    k is 1 to 8
+%r, %s = ternary.top_k %w k = 2 order = "sorted" : tensor<6x8xf32> -> tensor<6x2xf32>, tensor<6x2xi64>
+    largest or smallest
+%r, %s = ternary.top_k %w k = 2 order = "largest" : tensor<6x8xf32> -> tensor<6x2xf32>, tensor<6x2xi32>
+    indices is
 ternary.project quantized(%q : tensor<?x8xi8>) steps(%step : tensor<?xf32>) \
 weights(%w : tensor<6x8xf32>) scales(%scale : tensor<f32>) reads = [0] \
 { ^bb0(%a: f32): ternary.yield %a : f32 } -> tensor<?x6xf32>
@@ -274,7 +358,7 @@ def test_builders_make_what_the_text_says() -> None:
         return op
 
     def sum_of(arguments: int) -> Region:
-        region = scalar_region(arguments)
+        region = scalar_region([f32] * arguments)
         total: SSAValue = region.block.args[0]
         for argument in region.block.args[1:]:
             op = AddfOp(total, argument)
@@ -288,7 +372,9 @@ def test_builders_make_what_the_text_says() -> None:
     normed = emit(RmsNormOp(rows, g.result, 1e-6))
     quantized = emit(QuantizeOp(normed.result, 1e-5))
     acc = emit(AccumulateOp(quantized.q, absmean.trits))
-    y = emit(DequantizeOp(acc.acc, quantized.step, exact.scale))
+    channels = emit(TernarizeOp(w.result, per_channel=True))
+    y = emit(DequantizeOp(acc.acc, quantized.step, channels.scale))
+    emit(ThresholdOp(emit(AccumulateOp(normed.result, exact.trits)).acc, w.result, -4))
     emit(ScanOp(y.result, y.result, state))
     fused = emit(
         NormQuantizeOp(

@@ -13,6 +13,7 @@ from sterna.dialects.context import parse
 from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import find_last_uses, run
 from sterna.dialects.semantics.linalg import LinalgFunctions
+from sterna.dialects.semantics.scf import ScfFunctions
 from sterna.dialects.semantics.tensor import TensorFunctions
 
 Array = npt.NDArray[np.generic]
@@ -21,14 +22,16 @@ X = np.arange(24, dtype=np.float32).reshape(4, 6)
 V = np.array([3, -1, 2, 0, 5, 4], np.float32)
 ROW = np.array([1, 2, 3, 4], np.float32)
 INTS = np.arange(-12, 12, dtype=np.int32).reshape(4, 6)
+BOOLS = INTS % np.array([[1], [2], [3], [25]], np.int32) == 0
 TYPES = {"x": "tensor<4x6xf32>", "t": "tensor<?x6xf32>", "v": "tensor<6xf32>", "row": "tensor<4xf32>"}
-TYPES |= {"i": "tensor<4x6xi32>", "n": "index", "m": "index", "f": "f32"}
+TYPES |= {"i": "tensor<4x6xi32>", "b": "tensor<4x6xi1>", "n": "index", "m": "index", "f": "f32"}
 VALUES = {
     "x": X,
     "t": X,
     "v": V,
     "row": ROW,
     "i": INTS,
+    "b": BOOLS,
     "n": np.int64(2),
     "m": np.int64(1),
     "f": np.float32(7),
@@ -76,6 +79,26 @@ CASES = [
     ("%k = arith.constant dense<1> : tensor<4x4xi32>\n%o = arith.constant dense<5> : tensor<4x6xi32>\n"
      "%r = linalg.matmul ins(%k, %i : tensor<4x4xi32>, tensor<4x6xi32>) outs(%o : tensor<4x6xi32>) -> tensor<4x6xi32>",
      "tensor<4x6xi32>", np.tile(INTS.sum(0) + 5, (4, 1)).astype(np.int32)),
+    ("%r = tensor.extract_slice %v[%n] [5] [1] : tensor<6xf32> to tensor<5xf32>", "tensor<5xf32>", V[1:]),
+    ("%c = arith.constant -1 : index\n%r = tensor.extract_slice %v[%c] [2] [3] : tensor<6xf32> to tensor<2xf32>",
+     "tensor<2xf32>", V[:4:3]),
+    ("%c = arith.constant 9 : index\n"
+     "%r = tensor.insert_slice %row into %v[%c] [4] [1] : tensor<4xf32> into tensor<6xf32>", "tensor<6xf32>",
+     np.array([3, -1, 1, 2, 3, 4], np.float32)),
+    ("%r = tensor.pad %v low[1] high[%m] { ^bb0(%k : index): tensor.yield %f : f32 } : tensor<6xf32> to tensor<?xf32>",
+     "tensor<?xf32>", np.concatenate([[np.float32(7)], V, [np.float32(7)]])),
+    ("%c = arith.cmpi slt, %m, %n : index\n"
+     "%r = scf.if %c -> (f32) { scf.yield %f : f32 } else { %o = arith.addf %f, %f : f32 scf.yield %o : f32 }",
+     "f32", np.float32(7)),
+    ("%c = arith.cmpi sgt, %m, %n : index\n"
+     "%r = scf.if %c -> (f32) { scf.yield %f : f32 } else { %o = arith.addf %f, %f : f32 scf.yield %o : f32 }",
+     "f32", np.float32(14)),
+    ("%e = arith.constant 6 : index\n"
+     "%r = scf.for %k = %m to %e step %n iter_args(%s = %f) -> (f32) "
+     "{ %g = tensor.extract %v[%k] : tensor<6xf32> %o = arith.addf %s, %g : f32 scf.yield %o : f32 }",
+     "f32", np.float32(7) + V[1] + V[3] + V[5]),
+    ("%z = arith.constant -1 : index\n"
+     "%r = scf.for %k = %m to %z step %n iter_args(%s = %f) -> (f32) { scf.yield %s : f32 }", "f32", np.float32(7)),
     ("%r = arith.constant dense<[[1, 2], [3, 4]]> : tensor<2x2xi8>",
      "tensor<2x2xi8>", np.array([[1, 2], [3, 4]], np.int8)),
     ("%r = arith.constant dense<true> : tensor<2xi1>", "tensor<2xi1>", np.ones(2, np.bool_)),
@@ -124,6 +147,15 @@ REDUCTIONS = [
      "tensor<4xi32>", (INTS.sum(1) + 1).astype(np.int32)),
     (reduction("%s = arith.maxsi %in, %out : i32", "i32", "i", init="0"), "tensor<4xi32>", np.maximum(INTS.max(1), 0)),
     (reduction("%s = arith.minsi %in, %out : i32", "i32", "i", init="0"), "tensor<4xi32>", np.minimum(INTS.min(1), 0)),
+    (reduction("%s = arith.maxui %in, %out : i32", "i32", "i", init="0"),
+     "tensor<4xi32>", INTS.view(np.uint32).max(1).view(np.int32)),
+    (reduction("%s = arith.minui %in, %out : i32", "i32", "i", init="-1"),
+     "tensor<4xi32>", INTS.view(np.uint32).min(1).view(np.int32)),
+    (reduction("%s = arith.muli %out, %in : i32", "i32", "i", init="1"),
+     "tensor<4xi32>", np.multiply.reduce(INTS, 1, dtype=np.int32)),
+    (reduction("%s = arith.andi %in, %out : i1", "i1", "b", init="true"), "tensor<4xi1>", BOOLS.all(1)),
+    (reduction("%s = arith.ori %in, %out : i1", "i1", "b", init="false"), "tensor<4xi1>", BOOLS.any(1)),
+    (reduction("%s = arith.addi %in, %out : i1", "i1", "b", init="false"), "tensor<4xi1>", BOOLS.sum(1) % 2 == 1),
     (reduction("%s = arith.xori %in, %out : i32", "i32", "i", init="3"),
      "tensor<4xi32>", np.bitwise_xor.reduce(INTS, 1) ^ 3),
     (reduction("%s = arith.mulf %in, %out : f32", init="1.0"), "tensor<4xf32>", np.multiply.accumulate(X, 1)[:, -1]),
@@ -191,14 +223,18 @@ def test_a_generic_that_reduces_is_refused() -> None:
       } -> tensor<f32>
       func.return %r : tensor<f32>
     }"""
-    with pytest.raises(CompileError, match="no stated order"):
+    with pytest.raises(CompileError, match="over its last loop"):
         run(parse(text), [ROW, np.zeros((), np.float32)])
 
 
 def test_every_operation_has_a_case() -> None:
-    texts = [lines for lines, *_ in CASES + REDUCTIONS] + ["linalg.generic linalg.yield"]
+    texts = [lines for lines, *_ in CASES + REDUCTIONS] + ["linalg.generic linalg.yield linalg.index"]
     covered = {word.strip("(") for text in texts for word in text.split()}
-    known = {op.name for functions in (TensorFunctions, LinalgFunctions) for op, _ in functions._impls()}
+    known = {
+        op.name
+        for functions in (TensorFunctions, LinalgFunctions, ScfFunctions)
+        for op, _ in functions._impls()
+    }
     assert known <= {word.split("(")[0] for word in covered}
 
 
@@ -208,9 +244,10 @@ def test_every_operation_has_a_case() -> None:
         ("%r = tensor.cast %t : tensor<?x6xf32> to tensor<5x6xf32>", "the result is tensor<5x6xf32>"),
         ("%r = tensor.dim %t, %n : tensor<?x6xf32>", "no axis 2"),
         ("%c = arith.constant 9 : index\n%r = tensor.extract %v[%c] : tensor<6xf32>", "outside a tensor"),
-        ("%r = tensor.extract_slice %v[%n] [5] [1] : tensor<6xf32> to tensor<5xf32>", "outside an axis of 6"),
-        ("%c = arith.constant -1 : index\n%r = tensor.extract_slice %v[%c] [1] [1] : tensor<6xf32> to tensor<1xf32>",
-         "outside"),
+        ("%r = tensor.extract_slice %v[2] [5] [1] : tensor<6xf32> to tensor<5xf32>", "outside an axis of 6"),
+        ("%r = tensor.extract_slice %v[%n] [7] [1] : tensor<6xf32> to tensor<7xf32>", "outside an axis of 6"),
+        ("%r = tensor.pad %v low[%n] high[-1] { ^bb0(%k : index): tensor.yield %f : f32 } "
+         ": tensor<6xf32> to tensor<?xf32>", "a padding is negative"),
         ("%c = arith.constant -1 : index\n%r = tensor.splat %f[%c] : tensor<?xf32>", "negative"),
         ("%r = tensor.insert_slice %row into %v[0] [5] [1] : tensor<4xf32> into tensor<6xf32>", "does not fill"),
         ("%e = tensor.splat %f[%n] : tensor<?x6xf32>\n"
@@ -224,6 +261,54 @@ def test_a_wrong_shape_at_run_time_names_the_operation(lines: str, complaint: st
         evaluate(lines, result)
     assert complaint in str(raised.value)
     assert str(raised.value).startswith(lines.split("%r = ")[1].split()[0])
+
+
+def test_the_number_of_a_turn_is_a_value() -> None:
+    """A generic of nothing but its index, over an axis that only its result has."""
+    text = """
+    func.func @forward(%o : tensor<?x4xi64>) -> tensor<?x4xi64> {
+      %r = linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d1, d0)>],
+                           iterator_types = ["parallel", "parallel"]} outs(%o : tensor<?x4xi64>) {
+      ^bb0(%c : i64):
+        %column = linalg.index 0 : index
+        %row = linalg.index 1 : index
+        %ten = arith.constant 10 : index
+        %tens = arith.muli %row, %ten : index
+        %sum = arith.addi %tens, %column : index
+        %s = arith.index_cast %sum : index to i64
+        linalg.yield %s : i64
+      } -> tensor<?x4xi64>
+      func.return %r : tensor<?x4xi64>
+    }"""
+    (value,) = run(parse(text), [np.zeros((3, 4), np.int64)])
+    assert same(value, np.arange(3)[:, None] * 10 + np.arange(4))
+    with pytest.raises(CompileError, match="no loop 7 of 2"):
+        run(parse(text.replace("index 0 :", "index 7 :")), [np.zeros((3, 4), np.int64)])
+
+
+def test_a_loop_that_does_not_advance_is_refused() -> None:
+    text = """
+    func.func @forward(%n : index, %f : f32) -> f32 {
+      %zero = arith.constant 0 : index
+      %r = scf.for %k = %zero to %n step %zero iter_args(%s = %f) -> (f32) { scf.yield %s : f32 }
+      func.return %r : f32
+    }"""
+    with pytest.raises(CompileError, match="1 or more, found 0"):
+        run(parse(text), [np.int64(3), np.float32(0)])
+
+
+def test_padding_that_differs_from_place_to_place_is_refused() -> None:
+    text = """
+    func.func @forward(%x : tensor<4xi64>) -> tensor<5xi64> {
+      %r = tensor.pad %x low[1] high[0] {
+      ^bb0(%k : index):
+        %p = arith.index_cast %k : index to i64
+        tensor.yield %p : i64
+      } : tensor<4xi64> to tensor<5xi64>
+      func.return %r : tensor<5xi64>
+    }"""
+    with pytest.raises(CompileError, match="only one number pads"):
+        run(parse(text), [np.zeros(4, np.int64)])
 
 
 CALLS = """
