@@ -32,7 +32,7 @@ class DerivedWeights:
         """The name of a weight that is `compute`, one operation, of the values of the weights `sources`.
 
         It is `name`, or `name` with a number if another weight has it; an equal weight that exists already is used.
-        The new weight stands in the module after the first of its sources.
+        The new weight stands in the module after the first of its sources, or at its start if there are none.
         """
         loads = [self.load(source) for source in sources]
         result = compute([load.result for load in loads])
@@ -44,7 +44,13 @@ class DerivedWeights:
                 return existing.sym_name.data
             copies += 1
             weight = WeightOp(f"{name}.{copies}", weight.type, weight.detach_region(body))
-        before = self._newest.get(sources[0], self._weights[sources[0]])
-        self._block.insert_op_after(weight, before)
-        self._newest[sources[0]] = self._weights[weight.sym_name.data] = weight
+        self._weights[weight.sym_name.data] = weight
+        if sources:
+            before = self._newest.get(sources[0], self._weights[sources[0]])
+            self._block.insert_op_after(weight, before)
+            self._newest[sources[0]] = weight
+        elif (first := self._block.first_op) is not None:
+            self._block.insert_op_before(weight, first)
+        else:
+            self._block.add_op(weight)
         return weight.sym_name.data

@@ -119,7 +119,7 @@ class Folder:
 
     def fold(self, value: SSAValue) -> None:
         """The weights that `value` is computed from have been folded before it."""
-        steps = list(_slice(value))
+        steps = list(operations_behind(value))
         key = _key(value, steps)
         if (load := self.made.get(key)) is None:
             weight = self._derive(value, steps)
@@ -156,7 +156,7 @@ class Folder:
         return name
 
 
-def _slice(value: SSAValue) -> Iterator[Operation]:
+def operations_behind(value: SSAValue) -> Iterator[Operation]:
     """The operations that compute `value`, each after those that it reads."""
     seen: set[Operation] = set()
     pending = [(value.owner, False)]
@@ -197,6 +197,7 @@ class FoldWeightsPass(ModulePass):
         names = {weight.sym_name.data for weight in op.ops if isinstance(weight, WeightOp)}
         for function in functions:
             folder = Folder(op, functions[0], names)
-            for value in values_to_fold(function.body.block):
-                folder.fold(value)
+            for block in function.body.blocks:
+                for value in values_to_fold(block):
+                    folder.fold(value)
         erase_dead_code(op)

@@ -202,7 +202,7 @@ class ScalarBody:
     """The region of a fused op while it is built: the scalar that stands for an element of each tensor."""
 
     def __init__(self, inputs: Sequence[SSAValue], known: int = 0) -> None:
-        self.region = scalar_region(known + len(inputs))
+        self.region = scalar_region([f32] * (known + len(inputs)))
         self.scalars: dict[SSAValue, SSAValue] = dict(
             zip(inputs, self.region.block.args[known:], strict=True)
         )

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType
+from xdsl.dialects.builtin import DYNAMIC_INDEX, ModuleOp, TensorType, f32
 from xdsl.dialects.func import FuncOp
 from xdsl.dialects.tensor import DimOp, ExtractSliceOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
@@ -62,21 +62,25 @@ class Projection:
     @property
     def rows(self) -> tuple[SSAValue, SSAValue]:
         """The quantized rows and their steps."""
-        return self.accumulate.q, self.dequantize.step
+        return self.accumulate.x, self.dequantize.step
 
     @property
     def moves(self) -> bool:
         """Nothing but the quantized rows must stand before it (a weight is loaded wherever it is needed)."""
         others = (self.accumulate.w, self.dequantize.scale)
-        return self.dequantize.step.owner is self.accumulate.q.owner and all(
+        return self.dequantize.step.owner is self.accumulate.x.owner and all(
             isinstance(value, BlockArgument) or weight_name(value) is not None for value in others
         )
 
 
 def match_projection(op: Operation) -> Projection | None:
-    if isinstance(op, DequantizeOp) and isinstance(accumulate := op.acc.owner, AccumulateOp):
-        return Projection(accumulate, op)
-    return None
+    """One row, or rows with one axis, that have a step each."""
+    if not isinstance(op, DequantizeOp) or not isinstance(accumulate := op.acc.owner, AccumulateOp):
+        return None
+    rank = tensor(op.acc).get_num_dims()
+    if rank > 2 or tensor(op.step).get_num_dims() != rank - 1 or accumulate.group_count != 1:
+        return None
+    return Projection(accumulate, op)
 
 
 def sliced_columns(op: Operation, type: Tensor) -> tuple[int, int] | None:
@@ -115,7 +119,7 @@ def split_columns(projection: Projection, weights: DerivedWeights) -> bool:
             lambda w, at=first, type=type: ExtractSliceOp(w[0], [at, 0], [*type.get_shape()], [1, 1], type),
         )
         w = weights.load(part)
-        acc = AccumulateOp(accumulate.q, w.result)
+        acc = AccumulateOp(accumulate.x, w.result)
         y = DequantizeOp(acc.acc, dequantize.step, dequantize.scale)
         acc.location, y.location = accumulate.location, dequantize.location
         Rewriter.insert_op([w, acc, y], InsertPoint.before(dequantize))
@@ -147,7 +151,7 @@ def group_projections(func: FuncOp) -> list[list[Projection]]:
     """Projections of one width that read results of one quantization; a projection that cannot move is alone."""
     groups: dict[tuple[object, ...], list[Projection]] = {}
     for projection in filter(None, map(match_projection, func.walk())):
-        source = projection.accumulate.q.owner
+        source = projection.accumulate.x.owner
         together = isinstance(source, NormQuantizeOp | QuantizeOp) and projection.moves
         key = (source, projection.dequantize.parent) if together else (projection,)
         groups.setdefault((*key, projection.dequantize.result.type), []).append(projection)
@@ -165,7 +169,7 @@ def fuse(group: list[Projection]) -> None:
         loads.append(load.clone())
         return loads[-1].result
 
-    body = scalar_region(len(group))
+    body = scalar_region([f32] * len(group))
     body.block.add_op(YieldOp(*body.block.args))
     project = ProjectOp(
         q=[q for q, _ in inputs],

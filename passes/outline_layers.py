@@ -40,13 +40,15 @@ from dataclasses import dataclass
 from itertools import count
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.arith import ConstantOp
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, TensorType
 from xdsl.dialects.func import CallOp, FuncOp, ReturnOp
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.dialects.tensor import DimOp
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.traits import IsolatedFromAbove
 
-from sterna.dialects.ternary import LoadOp
+from sterna.dialects.ternary import LoadOp, tensor
 
 SHORTEST = 2
 """Operations in the shortest stretch worth a function: a call of a call would never end."""
@@ -238,6 +240,38 @@ def load_where_used(block: Block) -> None:
                 placed.add(load)
 
 
+def hoist_scalars(block: Block) -> bool:
+    """Moves sizes, indices and other numbers to the start, out of all stretches; False if one depends on a tensor."""
+    hoisted: list[Operation] = []
+    for op in list(block.ops):
+        if not op.results or any(isinstance(value.type, TensorType) for value in op.results):
+            continue
+        if isinstance(op, DimOp) and not isinstance(op.source, BlockArgument):
+            op.operands[0] = argument_of_size(op) or op.source
+        known = [isinstance(value, BlockArgument) or value.owner in hoisted for value in op.operands]
+        if op.regions or not all(known):
+            return False
+        hoisted.append(op)
+    for op in reversed(hoisted):
+        first = block.first_op
+        if first is not op and first is not None:
+            op.detach()
+            block.insert_op_before(op, first)
+    return True
+
+
+def argument_of_size(op: DimOp) -> SSAValue | None:
+    """An argument with T where the operand has it: there is one dynamic size."""
+    block, axis = op.parent, op.index.owner
+    assert block is not None
+    if not isinstance(axis, ConstantOp) or not isinstance(axis.value, IntegerAttr):
+        return None
+    number = axis.value.value.data
+    shapes = {value: tensor(value).get_shape() for value in block.args if isinstance(value.type, TensorType)}
+    size = tensor(op.source).get_shape()[number]
+    return next((value for value, shape in shapes.items() if shape[number : number + 1] == (size,)), None)
+
+
 @dataclass(frozen=True)
 class OutlineLayersPass(ModulePass):
     name = "outline-layers"
@@ -248,7 +282,14 @@ class OutlineLayersPass(ModulePass):
         for func in [func for func in op.ops if isinstance(func, FuncOp) and func.body.blocks]:
             block = func.body.block
             load_where_used(block)
-            ops = [op for op in block.ops if not isinstance(op, LoadOp | ReturnOp)]
+            if not hoist_scalars(block):
+                continue
+            ops = [
+                op
+                for op in block.ops
+                if not isinstance(op, LoadOp | ReturnOp)
+                and any(isinstance(v.type, TensorType) for v in op.results)
+            ]
             after = func
             for stretches in list(find_repetitions(ops)):
                 layer = outline(stretches, next(names))

@@ -20,11 +20,14 @@ Sizes follow `dialects/layout.py`, dynamic axes being `max_rows` long. `arena` h
 -(r + 1) for a value that the function returns as its result r: that one is written straight to the caller's
 buffer. So that this can be, a returned argument or weight, and a value returned twice, is copied first
 (`ternary.elementwise`, the identity). A call hands its callee the part of the arena from `callee_arena` on.
+Tables of numbers become weights. A result of `scf.for`, what the loop is given for it and what it yields for it
+have one offset, and so has what both branches of an `scf.if` yield (see `control_buffers.py`). A `tensor.empty`
+that only says what type a result has takes no memory.
 
 Why it is right: two values share bytes only if the last reader of one comes before the definition of the other.
 A result is alive together with all operands of its operation, so nothing is ever computed in place. Larger
-values are placed first, each at the lowest offset where it meets nothing that lives when it does. Weights lie
-in the order in which a run meets them first.
+values are placed first, each at the lowest offset where it meets nothing that lives when it does. What a loop
+reads from outside lives to its end. Weights lie in the order in which a run meets them first.
 """
 
 from __future__ import annotations
@@ -33,31 +36,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, ModuleOp, TensorType, f32, i64
+from xdsl.dialects.arith import ConstantOp
+from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, ModuleOp, TensorType, i64
 from xdsl.dialects.func import CallOp, FuncOp, ReturnOp
-from xdsl.ir import Block, BlockArgument, SSAValue
+from xdsl.dialects.scf import ForOp, IfOp
+from xdsl.dialects.tensor import EmptyOp
+from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.rewriter import Rewriter
 
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
-from sterna.dialects.ternary import (
-    ElementwiseOp,
-    EmbeddingOp,
-    LoadOp,
-    NormQuantizeOp,
-    ProjectOp,
-    QuantizeOp,
-    RmsNormOp,
-    ScanOp,
-    WeightOp,
-    YieldOp,
-    scalar_region,
-    tensor,
-)
-from sterna.passes.derived_weights import weight_name
+from sterna.dialects.ternary import AbsmeanOp, LoadOp, TernarizeOp, WeightOp, tensor
+from sterna.passes.control_buffers import control_blocks, copy_before, settle_control
+from sterna.passes.derived_weights import DerivedWeights, weight_name
+from sterna.passes.operands import tensors_read
 
-KERNELS = (EmbeddingOp, RmsNormOp, QuantizeOp, NormQuantizeOp, ProjectOp, ElementwiseOp, ScanOp, CallOp)
-"""Operations that a planned function consists of, beside loads and the return."""
+NO_KERNEL = (AbsmeanOp, TernarizeOp)
+"""Operations that only weights are computed by."""
 
 
 @dataclass(frozen=True)
@@ -90,42 +86,109 @@ def place_buffers(buffers: Sequence[Buffer]) -> list[int]:
 
 
 def check_planned_form(functions: Sequence[FuncOp]) -> None:
-    """CompileError, for all operations at once, if fusion left some that no kernel computes."""
+    """CompileError, for all operations at once, if some can only be computed when weights are packed."""
+    for func in functions:
+        if len(func.body.blocks) != 1 or not isinstance(func.body.block.last_op, ReturnOp):
+            raise CompileError(f"@{func.sym_name.data} has branches: expected one block", func.location)
     left = [
         f"{describe_location(op.location)} {op.name}".strip()
         for func in functions
-        for op in func.body.block.ops
-        if not isinstance(op, (*KERNELS, LoadOp, ReturnOp))
+        for op in func.walk()
+        if isinstance(op, NO_KERNEL)
     ]
     if left:
         shown = "; ".join(dict.fromkeys(left))
-        raise CompileError(f"{len(left)} operations are not part of any fused kernel: {shown}")
+        raise CompileError(
+            f"{len(left)} operations are for weights alone, and no kernel computes them: {shown}"
+        )
+
+
+def store_tables(module: ModuleOp, functions: Sequence[FuncOp]) -> None:
+    """Dense constants become derived weights."""
+    weights = DerivedWeights(module)
+    for func in functions:
+        for op in list(func.walk()):
+            if isinstance(op, ConstantOp) and isinstance(op.result.type, TensorType):
+                load = weights.load(weights.derive("constant", (), lambda _, op=op: op.clone()))
+                load.location = op.location
+                Rewriter.replace_op(op, load)
 
 
 def copy_returned(func: FuncOp) -> None:
     """Afterwards each returned value is the result of a kernel, and is returned once."""
-    block = func.body.block
-    end = block.last_op
+    end = func.body.block.last_op
     assert isinstance(end, ReturnOp)
     returned: set[SSAValue] = set()
     for number, value in enumerate(end.operands):
+        if not isinstance(value.type, TensorType):
+            raise CompileError(f"a scalar of type {value.type} is returned; expected tensors", end.location)
         if isinstance(value, BlockArgument) or isinstance(value.owner, LoadOp) or value in returned:
             end.operands[number] = value = copy_before(end, value)
         returned.add(value)
 
 
-def copy_before(end: ReturnOp, value: SSAValue) -> SSAValue:
-    if not isinstance(value.type, TensorType) or tensor(value).element_type != f32:
-        raise CompileError(
-            f"an input of type {tensor(value)} is returned; only f32 can be copied", end.location
-        )
-    body = scalar_region(1)
-    body.block.add_op(YieldOp(*body.block.args))
-    copy = ElementwiseOp([value], body, [tensor(value)])
-    copy.location = end.location
-    assert isinstance(end.parent, Block)
-    end.parent.insert_op_before(copy, end)
-    return copy.outs[0]
+def needs_memory(value: SSAValue) -> bool:
+    """Whether a result is a tensor that a kernel writes: an empty one that nobody reads is not."""
+    if not isinstance(value.type, TensorType) or isinstance(value.owner, LoadOp):
+        return False
+    return not isinstance(value.owner, EmptyOp) or any(
+        value in tensors_read(use.operation) for use in value.uses
+    )
+
+
+class Lifetimes:
+    """From which operation of a function to which its values live, loops' bodies counted in line."""
+
+    def __init__(self, func: FuncOp) -> None:
+        self.ops: list[Operation] = []
+        self.first: dict[Operation, int] = {}
+        self.last: dict[Operation, int] = {}
+        self._count(func.body.block)
+        self.block = func.body.block
+        self.homes: dict[SSAValue, SSAValue] = {}
+        """The result of the loop for which a value is kept where the loop keeps it."""
+        for op in self.ops:
+            if isinstance(op, ForOp | IfOp):
+                self._join(op)
+
+    def _count(self, block: Block) -> None:
+        for op in block.ops:
+            self.ops.append(op)
+            self.first[op] = len(self.first)
+            for inner in control_blocks(op):
+                self._count(inner)
+            self.last[op] = len(self.first)
+
+    def _join(self, op: ForOp | IfOp) -> None:
+        """What a loop is given, carries and yields, and what both branches yield, is kept where the result is."""
+        groups = [tuple(block.last_op.operands) for block in control_blocks(op) if block.last_op is not None]
+        if isinstance(op, ForOp):
+            groups += [tuple(op.iter_args), op.body.block.args[1:]]
+        for values in groups:
+            for value, result in zip(values, op.results, strict=True):
+                if isinstance(result.type, TensorType) and value is not result:
+                    self.homes[value] = result
+
+    def home(self, value: SSAValue) -> SSAValue:
+        while value in self.homes:
+            value = self.homes[value]
+        return value
+
+    def of(self, value: SSAValue) -> tuple[int, int]:
+        """The first and the last operation that need the value's bytes."""
+        op = value.owner
+        assert isinstance(op, Operation)
+        block = op.parent
+        start = end = self.first[op]
+        for use in value.uses:
+            user: Operation = use.operation
+            # What a loop reads from outside is read in every turn.
+            while user.parent is not block:
+                outer = user.parent_op()
+                assert outer is not None
+                user = outer
+            end = max(end, self.last[user] if isinstance(user, ForOp | IfOp) else self.first[user])
+        return start, end
 
 
 @dataclass(frozen=True)
@@ -141,8 +204,10 @@ class PlanMemoryPass(ModulePass):
             func.sym_name.data: func for func in op.ops if isinstance(func, FuncOp) and func.body.blocks
         }
         check_planned_form(list(functions.values()))
+        store_tables(op, list(functions.values()))
         for func in functions.values():
             copy_returned(func)
+            settle_control(func.body.block)
         arenas: dict[str, int] = {}
         for name in callees_first(functions):
             arenas[name] = self.plan(functions[name], arenas)
@@ -151,29 +216,33 @@ class PlanMemoryPass(ModulePass):
 
     def plan(self, func: FuncOp, arenas: Mapping[str, int]) -> int:
         """Writes the offsets of a function; returns the bytes of its arena, those of its callees included."""
-        ops = list(func.body.block.ops)
-        number = {op: n for n, op in enumerate(ops)}
-        returned = {value: r for r, value in enumerate(ops[-1].operands)}
-        buffers: list[Buffer] = []
-        owners: list[SSAValue | CallOp] = []
-        for n, op in enumerate(ops):
+        lives = Lifetimes(func)
+        end = func.body.block.last_op
+        assert end is not None
+        returned = {lives.home(value): r for r, value in enumerate(end.operands)}
+        spans: dict[SSAValue | CallOp, tuple[int, int]] = {}
+        sizes: dict[SSAValue | CallOp, int] = {}
+        for op in lives.ops:
             if isinstance(op, CallOp):
-                buffers.append(Buffer(arenas[op.callee.string_value()], n, n))
-                owners.append(op)
-            for value in () if isinstance(op, LoadOp) else op.results:
-                if value not in returned:
-                    last = max((number[use.operation] for use in value.uses), default=n)
-                    buffers.append(Buffer(buffer_bytes(tensor(value), self.max_rows), n, last))
-                    owners.append(value)
-
-        offsets = dict(zip(owners, place_buffers(buffers), strict=True))
-        for op in ops:
+                spans[op] = (lives.first[op], lives.first[op])
+                sizes[op] = arenas[op.callee.string_value()]
+            for value in filter(needs_memory, op.results):
+                home = lives.home(value)
+                if home not in returned:
+                    first, last = lives.of(value)
+                    known = spans.get(home, (first, last))
+                    spans[home] = (min(first, known[0]), max(last, known[1]))
+                    sizes[home] = buffer_bytes(tensor(home), self.max_rows)
+        buffers = [Buffer(sizes[owner], *span) for owner, span in spans.items()]
+        offsets = dict(zip(spans, place_buffers(buffers), strict=True))
+        for op in lives.ops:
             if isinstance(op, CallOp):
                 op.attributes["callee_arena"] = IntegerAttr(offsets[op], i64)
-            if op.results and not isinstance(op, LoadOp):
-                places = [-(returned[v] + 1) if v in returned else offsets[v] for v in op.results]
+            homes = [lives.home(value) for value in op.results if needs_memory(value)]
+            if homes:
+                places = [-(returned[home] + 1) if home in returned else offsets[home] for home in homes]
                 op.attributes["arena"] = DenseArrayBase.from_list(i64, places)
-        total = max((offsets[owner] + b.size for owner, b in zip(owners, buffers, strict=True)), default=0)
+        total = max((offsets[owner] + size for owner, size in sizes.items()), default=0)
         func.attributes["ternary.arena_bytes"] = IntegerAttr(total, i64)
         return total
 
@@ -192,7 +261,7 @@ class PlanMemoryPass(ModulePass):
 
 
 def calls(func: FuncOp) -> Iterator[CallOp]:
-    return (op for op in func.body.block.ops if isinstance(op, CallOp))
+    return (op for op in func.walk() if isinstance(op, CallOp))
 
 
 def callees_first(functions: Mapping[str, FuncOp]) -> list[str]:
@@ -223,7 +292,7 @@ def weights_met(
     def name_of(value: SSAValue) -> str | None:
         return given.get(value) if isinstance(value, BlockArgument) else weight_name(value)
 
-    for op in func.body.block.ops:
+    for op in func.walk():
         names: list[str | None] = [name_of(value) for value in op.operands]
         if isinstance(op, CallOp):
             yield from weights_met(functions[op.callee.string_value()], names, functions)

@@ -7,6 +7,9 @@
 Nothing is rewritten. Without a weight store nothing is read, and `ternary.ternarize` is checked when it is
 evaluated. A compiler that let one float layer through would be correct and silently slow; so it is an error,
 and all of them are listed at once with where they are, which weight they read, and why.
+
+A module with the attribute `sterna.float_layers`, which frontends give to models that nobody claims to be ternary
+throughout (ONNX, any `nn.Module`), may keep float layers: `--pass-statistics` lists them (`passes/linear_layers.py`).
 """
 
 from __future__ import annotations
@@ -18,15 +21,17 @@ import numpy as np
 from xdsl.context import Context
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import FuncOp
-from xdsl.dialects.linalg.ops import MatmulOp
+from xdsl.dialects.linalg.ops import GenericOp, MatmulOp
 from xdsl.ir import BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
 
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.interpreter import evaluate_weight
-from sterna.dialects.ternary import AbsmeanOp, AccumulateOp, ProjectOp, WeightOp, tensor
+from sterna.dialects.ternary import AbsmeanOp, AccumulateOp, ConvolveOp, ProjectOp, WeightOp, tensor
+from sterna.dialects.weight_ops import FLOAT_LAYERS
 from sterna.dialects.weights import SternaContext, WeightStore
+from sterna.passes.contractions import match_contraction
 from sterna.passes.derived_weights import weight_name
 
 COUNTED = 1 << 20
@@ -51,6 +56,7 @@ def weights_behind(value: SSAValue) -> list[str] | None:
 class Prover:
     module: ModuleOp
     store: WeightStore | None
+    allow_float: bool = False
 
     def complaints(self) -> Iterator[str]:
         """One for every operation with a weight that is not ternary."""
@@ -58,11 +64,11 @@ class Prover:
         verdicts: dict[str, str | None] = {}
         for op in (op for func in self.module.ops if isinstance(func, FuncOp) for op in func.walk()):
             match op:
-                case MatmulOp():
+                case MatmulOp() | GenericOp() if not self.allow_float and match_contraction(op):
                     for value in op.inputs:
                         if names := weights_behind(value):
                             yield describe(op, value, names, self.why_float(names))
-                case AccumulateOp() | ProjectOp():
+                case AccumulateOp() | ConvolveOp() | ProjectOp():
                     for value in op.operands:
                         name = weight_name(value) if is_trits(value.type) else None
                         if name is None or name not in weights:
@@ -116,7 +122,8 @@ class TernarizePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         store = ctx.weights if isinstance(ctx, SternaContext) else None
-        if complaints := list(Prover(op, store).complaints()):
+        allow_float = FLOAT_LAYERS in op.attributes
+        if complaints := list(Prover(op, store, allow_float).complaints()):
             raise CompileError(
                 f"{len(complaints)} linear layer{'s are' if len(complaints) > 1 else ' is'} not ternary: "
                 + "; ".join(complaints)

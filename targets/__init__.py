@@ -65,6 +65,19 @@ class Target(Protocol):
         """The files that an artifact keeps, by name. The module stays as it is."""
         ...
 
+    def levels(self, *, emulated: bool = False) -> tuple[str, ...]:
+        """The instruction sets that this machine runs, strongest first; `emulated`: those that it can only emulate."""
+        ...
+
+    def build_here(
+        self, planned: ModuleOp, *, isa: str | None = None, emulate: bool = False
+    ) -> dict[str, bytes]:
+        """What `load` needs of that on this machine for one instruction set: the named one, or the best.
+
+        With `emulate`, a level that the machine lacks runs on it all the same, slowly.
+        """
+        ...
+
     def load(
         self,
         files: Mapping[str, bytes | Path],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
@@ -20,28 +21,70 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from sterna.dialects.elements import dtype_of
 from sterna.dialects.encodings import encoding_of
 from sterna.dialects.errors import CompileError
-from sterna.dialects.layout import buffer_bytes, row_stride_bytes
+from sterna.dialects.layout import buffer_bytes, strides
 from sterna.dialects.ternary import EmbeddingOp, WeightOp, tensor
 from sterna.targets.program import DYNAMIC, Program, ProgramTensor
+from sterna.targets.row_wise import is_row_wise
 
 
 def program_of(module: ModuleOp) -> Program:
     """See `Program.of`."""
     entry = find_entry(module)
     max_rows = integer_attribute(module, "ternary.max_rows")
-    states = integer_attribute(entry, "sterna.states", default=0)
-    arguments = list(entry.body.block.args)
-    results = list(_returned(entry))
     functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
     weights = [op for op in module.ops if isinstance(op, WeightOp) and "offset" in op.attributes]
     return Program(
-        inputs=tuple(_tensors(entry, "input", arguments, states, max_rows, functions)),
-        outputs=tuple(_tensors(entry, "output", results, states, max_rows, functions)),
+        inputs=tuple(_tensors(entry, "input", max_rows, functions)),
+        outputs=tuple(_tensors(entry, "output", max_rows, functions)),
         max_rows=max_rows,
+        in_pieces=is_row_wise(entry, functions, integer_attribute(entry, "sterna.states", default=0)),
         arena_bytes=integer_attribute(entry, "ternary.arena_bytes"),
         weights_bytes=integer_attribute(module, "ternary.weights_bytes"),
         streamed_bytes=sum(buffer_bytes(w.type, 0) for w in weights if encoding_of(w.type) is not None),
     )
+
+
+@dataclass(frozen=True)
+class EntryValue:
+    """An input or a result of the entry, as the framework knew it."""
+
+    value: SSAValue
+    name: str
+    shape: tuple[int, ...]
+    is_state: bool
+    given_dtype: str | None
+    """The framework's, where it is not the program's."""
+    batch_axis: int | None
+    """The axis along which samples lie, of a program that takes one."""
+
+
+def entry_values(entry: func.FuncOp, kind: Literal["input", "output"]) -> list[EntryValue]:
+    """The inputs or the results of the entry, at any stage."""
+    values = entry.body.block.args if kind == "input" else _returned(entry)
+    names = _names(entry, f"sterna.{kind}_names")
+    shapes = _shapes(entry, f"sterna.{kind}_shapes")
+    types = _names(entry, f"sterna.{kind}_types")
+    batches = _integers(entry.attributes.get(f"sterna.{kind}_batch"))
+    plain = len(values) - integer_attribute(entry, "sterna.states", default=0)
+    return [
+        EntryValue(
+            value,
+            name=names[n] if n < len(names) else f"state_{n - plain}" if n >= plain else f"{kind}_{n}",
+            shape=shapes[n] if n < len(shapes) else ir_shape(value),
+            is_state=n >= plain,
+            given_dtype=types[n] if n < len(types) and types[n] != dtype_name(value) else None,
+            batch_axis=batches[n] if n < len(batches) and batches[n] >= 0 else None,
+        )
+        for n, value in enumerate(values)
+    ]
+
+
+def ir_shape(value: SSAValue) -> tuple[int, ...]:
+    return tuple(DYNAMIC if size == DYNAMIC_INDEX else size for size in tensor(value).get_shape())
+
+
+def dtype_name(value: SSAValue) -> str:
+    return dtype_of(tensor(value).get_element_type()).name
 
 
 def find_entry(module: ModuleOp) -> func.FuncOp:
@@ -71,36 +114,28 @@ def _returned(entry: func.FuncOp) -> Sequence[SSAValue]:
 
 def _tensors(
     entry: func.FuncOp,
-    kind: str,
-    values: Sequence[SSAValue],
-    states: int,
+    kind: Literal["input", "output"],
     max_rows: int,
     functions: Mapping[str, func.FuncOp],
 ) -> list[ProgramTensor]:
-    names = _names(entry, f"sterna.{kind}_names")
-    shapes = _shapes(entry, f"sterna.{kind}_shapes")
-    plain = len(values) - states
-    tensors: list[ProgramTensor] = []
-    for n, value in enumerate(values):
-        type = tensor(value)
-        ir_shape = tuple(DYNAMIC if size == DYNAMIC_INDEX else size for size in type.get_shape())
-        default = f"state_{n - plain}" if n >= plain else f"{kind}_{n}"
-        tensors.append(
-            ProgramTensor(
-                name=names[n] if n < len(names) else default,
-                shape=shapes[n] if n < len(shapes) else ir_shape,
-                ir_shape=ir_shape,
-                dtype=dtype_of(type.get_element_type()).name,
-                is_state=n >= plain,
-                row_bytes=row_stride_bytes(type),
-                buffer_bytes=buffer_bytes(type, max_rows),
-                limit=_limit(value, functions) if kind == "input" else None,
-            )
+    return [
+        ProgramTensor(
+            name=each.name,
+            shape=each.shape,
+            ir_shape=ir_shape(each.value),
+            dtype=dtype_name(each.value),
+            batch_axis=each.batch_axis,
+            given_dtype=each.given_dtype,
+            is_state=each.is_state,
+            strides=strides(tensor(each.value), max_rows),
+            buffer_bytes=buffer_bytes(tensor(each.value), max_rows),
+            limit=token_limit(each.value, functions) if kind == "input" else None,
         )
-    return tensors
+        for each in entry_values(entry, kind)
+    ]
 
 
-def _limit(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
+def token_limit(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
     """Rows of the smallest table that the value looks up in, here or in a function that it is passed to."""
     limits: list[int] = []
     for use in value.uses:
@@ -109,7 +144,7 @@ def _limit(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
                 limits.append(tensor(use.operation.table).get_shape()[0])
             case func.CallOp():
                 argument = functions[use.operation.callee.string_value()].body.block.args[use.index]
-                if (limit := _limit(argument, functions)) is not None:
+                if (limit := token_limit(argument, functions)) is not None:
                     limits.append(limit)
             case _:
                 pass
@@ -125,5 +160,9 @@ def _names(entry: func.FuncOp, name: str) -> list[str]:
 def _shapes(entry: func.FuncOp, name: str) -> list[tuple[int, ...]]:
     value = entry.attributes.get(name)
     parts = cast("ArrayAttr[Attribute]", value).data if isinstance(value, ArrayAttr) else ()
-    arrays = [cast("DenseArrayBase[IntegerType]", part) for part in parts if isinstance(part, DenseArrayBase)]
-    return [tuple(int(size) for size in array.get_values()) for array in arrays]
+    return [_integers(part) for part in parts]
+
+
+def _integers(value: Attribute | None) -> tuple[int, ...]:
+    array = cast("DenseArrayBase[IntegerType]", value)
+    return tuple(int(number) for number in array.get_values()) if isinstance(value, DenseArrayBase) else ()

@@ -31,10 +31,14 @@ class ProgramTensor:
     dtype: str
     """In numpy's words."""
     is_state: bool
-    row_bytes: int
-    """From one row to the next in memory."""
+    strides: tuple[int, ...]
+    """Bytes in memory from one element to the next along every axis of the IR's shape."""
     buffer_bytes: int
     """With the largest number of rows that one call takes."""
+    batch_axis: int | None = None
+    """The axis along which samples lie, if the program takes one at a time of as many as a caller gives."""
+    given_dtype: str | None = None
+    """The framework's, where memory holds it as another: uint8 as int8, float16 as float32."""
     limit: int | None = None
     """Values must be in [0, limit), if it says so: tokens."""
 
@@ -50,7 +54,7 @@ class ProgramTensor:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ProgramTensor:
         fields: dict[str, Any] = dict(value)
-        for name in ("shape", "ir_shape"):
+        for name in ("shape", "ir_shape", "strides"):
             fields[name] = tuple(int(size) for size in fields[name])
         return ProgramTensor(**fields)
 
@@ -62,6 +66,9 @@ class Program:
     inputs: tuple[ProgramTensor, ...]
     outputs: tuple[ProgramTensor, ...]
     max_rows: int
+    """The longest T of one call."""
+    in_pieces: bool
+    """Does a longer T run in pieces of `max_rows`? Otherwise it is refused."""
     arena_bytes: int
     weights_bytes: int
     streamed_bytes: int

@@ -54,6 +54,10 @@ FIELDS = 4
 MAX_TILES = (1 << 22) // TILE_COLUMNS
 """A lane of AVX-512 adds 4 products a tile, the largest 2^7 * 2^7 (field 3 in place times -128): at most 2^30."""
 
+AVX2_GROUP = 4
+BASELINE_GROUP = 2
+"""Tiles that are added in int16 before the sums are widened; the docstrings of the products say why no more."""
+
 PREFETCH_BYTES = 2048
 """How far ahead of its loads a stream of weights asks for memory: 8 tiles."""
 
@@ -99,7 +103,6 @@ def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
     +127 is the largest activation, and fits. Then the second, a multiple of 4, is shifted to 2^13, both add
     to 2^14, and `vpmaddwd` by ones widens them to int32.
     """
-    group = 4
     bytes, words, sums = vector_type(i8, 32), vector_type(i16, 16), vector_type(i32, 8)
 
     def add_pairs(total: SSAValue, field: SSAValue, activations: SSAValue) -> SSAValue:
@@ -127,7 +130,7 @@ def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
         return call_intrinsic("llvm.x86.avx2.pmadd.wd", [both, constant(1, words)], sums)
 
     zero = [constant(0, words)] * (2 * TILE_ROWS)
-    return _sum_rows(_in_groups(tiles, group, step, zero, widen, sums))
+    return _sum_rows(_in_groups(tiles, AVX2_GROUP, step, zero, widen, sums))
 
 
 def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
@@ -137,7 +140,6 @@ def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
     3, which stay two bits up. A tile adds 16 of either to a lane (4 quarters, 2 parities, 2 fields): after
     2 tiles 2^13 and 2^15, the latter only as -32768, and then they widen as in `dot_avx2`.
     """
-    group = 2
     words, sums = vector_type(i16, 8), vector_type(i32, 4)
 
     def step(tile: SSAValue, *totals: SSAValue) -> list[SSAValue]:
@@ -165,7 +167,7 @@ def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
         return add(shift_right(shift_left(pairs, 16), 16), shift_right(pairs, 16))
 
     zero = [constant(0, words)] * (2 * TILE_ROWS)
-    return _sum_rows(_in_groups(tiles, group, step, zero, widen, sums))
+    return _sum_rows(_in_groups(tiles, BASELINE_GROUP, step, zero, widen, sums))
 
 
 def dot_name(tiles: int) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import DYNAMIC_INDEX, f16, i16, i32, i64
+from xdsl.dialects.builtin import f16, i16, i32, i64
 from xdsl.ir import Operation, SSAValue
 
-from sterna.dialects.layout import row_stride_bytes
+from sterna.dialects.layout import element_bytes
 from sterna.dialects.numerics import LANES
 from sterna.targets.cpu.instructions import (
     FLOATS,
@@ -26,7 +26,7 @@ from sterna.targets.cpu.instructions import (
     vector_type,
     zext,
 )
-from sterna.targets.cpu.kernel import Frame, blocks_of, each, is_tensor_of, load_floats, store_floats
+from sterna.targets.cpu.kernel import Frame, blocks_of, is_tensor_of, load_floats, store_floats
 
 
 def widen_half(bits: SSAValue) -> SSAValue:
@@ -50,9 +50,7 @@ def emit_embedding(op: Operation, frame: Frame) -> None:
     (result,) = frame.results
     token_type = tokens.type.get_element_type()
     assert table.columns is not None
-    token_bytes = row_stride_bytes(tokens.type)
-    single = not tokens.type.get_shape()
-    count = 1 if single else None if tokens.type.get_shape()[0] == DYNAMIC_INDEX else tokens.columns
+    token_bytes = element_bytes(tokens.type)
 
     def load_block(row: SSAValue, block: SSAValue) -> SSAValue:
         if not is_tensor_of(table, f16):
@@ -61,11 +59,11 @@ def emit_embedding(op: Operation, frame: Frame) -> None:
         return widen_half(load(address, vector_type(i16, LANES), 2 * LANES))
 
     def copy_block(block: SSAValue) -> None:
-        def copy(t: SSAValue) -> None:
-            token = load(offset(tokens.pointer, mul(t, index(token_bytes))), token_type, token_bytes)
+        def copy(*t: SSAValue) -> None:
+            token = load(tokens.at(*t), token_type, token_bytes)
             row = table.row(token if token_type == i64 else sext(token, i64))
-            store_floats(load_block(row, block), result.row(t), block)
+            store_floats(load_block(row, block), result.row(*t), block)
 
-        each(index(0), frame.extent(count), copy)
+        frame.each(tokens.shape, copy)
 
     frame.share(index(blocks_of(table.columns)), copy_block)

@@ -60,29 +60,32 @@ class CpuExecutable:
             return self._run(arrays, count_rows(self._inputs, arrays))
 
     def _run(self, arrays: Sequence[Array], rows: int) -> tuple[Array, ...]:
-        sources = [port.by_row(array) for port, array in zip(self._inputs, arrays, strict=True)]
+        if rows > self.program.max_rows and not self.program.in_pieces:
+            raise InputError(
+                f"the inputs have T = {rows}, and this program takes at most {self.program.max_rows} at once: "
+                f"compile it with --max-rows {rows} (max_rows={rows})"
+            )
+        sources = [port.in_ir_shape(array, rows) for port, array in zip(self._inputs, arrays, strict=True)]
         results = [_empty(port, rows) for port in self._outputs]
-        sinks = [port.by_row(array) for port, array in zip(self._outputs, results, strict=True)]
+        sinks = [port.in_ir_shape(array, rows) for port, array in zip(self._outputs, results, strict=True)]
         for source, port in zip(sources, self._inputs, strict=True):
             if not port.tensor.is_dynamic:
-                port.write(source)
-        for start in range(0, rows, self.program.max_rows):
+                port.write(source, rows)
+        # A program without rows still says what its states and its other results are.
+        for start in range(0, max(rows, 1), self.program.max_rows):
             end = min(start + self.program.max_rows, rows)
             if start:
                 self._swap_states()
             for source, port in zip(sources, self._inputs, strict=True):
                 if port.tensor.is_dynamic:
-                    port.write(source[start:end])
+                    port.write(_piece(source, start, end, rows), end - start)
             self._call(end - start)
             for sink, port in zip(sinks, self._outputs, strict=True):
                 if port.tensor.is_dynamic:
-                    port.read(sink[start:end])
-        if not rows:
-            # The states stay as they were.
-            self._swap_states()
+                    port.read(_piece(sink, start, end, rows), end - start)
         for sink, port in zip(sinks, self._outputs, strict=True):
             if not port.tensor.is_dynamic:
-                port.read(sink)
+                port.read(sink, rows)
         return tuple(results)
 
     def _swap_states(self) -> None:
@@ -100,6 +103,11 @@ class CpuExecutable:
     def _call(self, rows: int) -> None:
         array = ctypes.addressof(self._addresses)
         self._team.run(lambda thread: self._entry(array, rows, thread, self.threads))
+
+
+def _piece(array: Array, start: int, end: int, rows: int) -> Array:
+    """Rows of a call in pieces, which T leads everywhere; all of it in a call of one piece."""
+    return array if (start, end) == (0, rows) else array[start:end]
 
 
 def _empty(port: Port, rows: int) -> Array:

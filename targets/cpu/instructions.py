@@ -22,6 +22,7 @@ from xdsl.dialects.builtin import (
     IntegerType,
     VectorType,
     f32,
+    i1,
     i8,
     i32,
     i64,
@@ -47,7 +48,7 @@ def lanes_of(value: SSAValue) -> int:
     return vector(value).get_shape()[0] if is_vector(value.type) else 1
 
 
-def _like(value: SSAValue, element: Attribute) -> Attribute:
+def like(value: SSAValue, element: Attribute) -> Attribute:
     """`element`, or a vector of it if the value is a vector."""
     return vector_type(element, lanes_of(value)) if is_vector(value.type) else element
 
@@ -61,14 +62,20 @@ def constant(value: float, type: Attribute) -> SSAValue:
         return llvm.ConstantOp(_dense(type, [value]), type).result
     if type == f32:
         return llvm.ConstantOp(FloatAttr(value, f32), f32).result
-    return llvm.ConstantOp(IntegerAttr(int(value), cast(IntegerType, type)), type).result
+    return llvm.ConstantOp(IntegerAttr(_bits(value, type), cast(IntegerType, type)), type).result
+
+
+def _bits(value: float, type: Attribute) -> int:
+    """Of i1, xDSL reads back 0 and -1."""
+    return -(int(value) & 1) if type == i1 else int(value)
 
 
 def _dense(type: Vector, values: Sequence[float]) -> Attribute:
     """The numbers of a vector; one stands for all lanes."""
     if type.get_element_type() == f32:
         return DenseIntOrFPElementsAttr.from_list(cast("VectorType[Float32Type]", type), values)
-    return DenseIntOrFPElementsAttr.from_list(cast("VectorType[IntegerType]", type), [int(v) for v in values])
+    integers = [_bits(value, type.get_element_type()) for value in values]
+    return DenseIntOrFPElementsAttr.from_list(cast("VectorType[IntegerType]", type), integers)
 
 
 def _prints_in_decimal(value: float) -> bool:
@@ -96,6 +103,9 @@ add = _binary(llvm.AddOp)
 sub = _binary(llvm.SubOp)
 mul = _binary(llvm.MulOp)
 udiv = _binary(llvm.UDivOp)
+urem = _binary(llvm.URemOp)
+sdiv = _binary(llvm.SDivOp)
+srem = _binary(llvm.SRemOp)
 bitand = _binary(llvm.AndOp)
 bitor = _binary(llvm.OrOp)
 bitxor = _binary(llvm.XOrOp)
@@ -138,14 +148,26 @@ def smin(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
     return select(icmp("slt", lhs, rhs), lhs, rhs)
 
 
+def umax(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    return select(icmp("ugt", lhs, rhs), lhs, rhs)
+
+
+def umin(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    return select(icmp("ult", lhs, rhs), lhs, rhs)
+
+
 def fneg(value: SSAValue) -> SSAValue:
     return llvm.FNegOp(value).res
 
 
+def _mangled(type: Attribute) -> str:
+    """A type as it stands in the names of intrinsics."""
+    return f"v{type.get_shape()[0]}{type.get_element_type()}" if is_vector(type) else str(type)
+
+
 def _extremum(name: str) -> Callable[[SSAValue, SSAValue], SSAValue]:
     def emit(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
-        suffix = f"v{lanes_of(lhs)}f32" if is_vector(lhs.type) else "f32"
-        return call_intrinsic(f"llvm.{name}.{suffix}", [lhs, rhs], lhs.type)
+        return call_intrinsic(f"llvm.{name}.{_mangled(lhs.type)}", [lhs, rhs], lhs.type)
 
     return emit
 
@@ -171,20 +193,50 @@ def bitcast(value: SSAValue, type: Attribute) -> SSAValue:
 
 
 def sext(value: SSAValue, element: IntegerType) -> SSAValue:
-    return llvm.SExtOp(value, _like(value, element)).res
+    return llvm.SExtOp(value, like(value, element)).res
 
 
 def zext(value: SSAValue, element: IntegerType) -> SSAValue:
-    return llvm.ZExtOp(value, _like(value, element)).res
+    return llvm.ZExtOp(value, like(value, element)).res
 
 
 def trunc(value: SSAValue, element: IntegerType) -> SSAValue:
-    return llvm.TruncOp(value, _like(value, element)).res
+    return llvm.TruncOp(value, like(value, element)).res
 
 
 def int_to_float(value: SSAValue) -> SSAValue:
     """Signed integers to float32, rounded half to even."""
-    return llvm.SIToFPOp(value, _like(value, f32)).result
+    return llvm.SIToFPOp(value, like(value, f32)).result
+
+
+def unsigned_to_float(value: SSAValue) -> SSAValue:
+    """Unsigned integers to float32, rounded half to even."""
+    element = vector(value).get_element_type() if is_vector(value.type) else value.type
+    if element != i64:
+        return int_to_float(zext(value, i64))
+    # Above 2^63, of which half is signed: the lost bit is kept in the last, so that rounding sees it.
+    half = bitor(lshr(value, constant(1, value.type)), bitand(value, constant(1, value.type)))
+    doubled = int_to_float(half)
+    large = icmp("slt", value, constant(0, value.type))
+    return select(large, fadd(doubled, doubled), int_to_float(value))
+
+
+def _saturating(name: str) -> Callable[[SSAValue, IntegerType], SSAValue]:
+    def emit(value: SSAValue, element: IntegerType) -> SSAValue:
+        result = like(value, element)
+        return call_intrinsic(f"llvm.{name}.sat.{_mangled(result)}.{_mangled(value.type)}", [value], result)
+
+    return emit
+
+
+# Truncated, saturated; 0 for NaN.
+float_to_signed = _saturating("fptosi")
+float_to_unsigned = _saturating("fptoui")
+
+
+def fma(a: SSAValue, b: SSAValue, c: SSAValue) -> SSAValue:
+    """a * b + c with one rounding."""
+    return call_intrinsic(f"llvm.fma.{_mangled(a.type)}", [a, b, c], a.type)
 
 
 def shuffle(lhs: SSAValue, rhs: SSAValue, mask: Sequence[int]) -> SSAValue:
@@ -225,7 +277,18 @@ def tree(combine: Callable[[SSAValue, SSAValue], SSAValue], value: SSAValue) -> 
 
 def lane_numbers() -> SSAValue:
     """0, 1, ..., 15."""
-    return llvm.ConstantOp(_dense(INTS, range(LANES)), INTS).result
+    return constants(range(LANES), i32)
+
+
+def constants(values: Sequence[int], element: IntegerType) -> SSAValue:
+    """A vector of these numbers."""
+    type = vector_type(element, len(values))
+    return llvm.ConstantOp(_dense(type, values), type).result
+
+
+def insert(value: SSAValue, into: SSAValue, number: int) -> SSAValue:
+    """The vector with another number in one lane."""
+    return llvm.InsertElementOp(into, value, constant(number, i32)).res
 
 
 def offset(pointer: SSAValue, bytes: SSAValue | int) -> SSAValue:
@@ -262,11 +325,11 @@ def loop(
     end: SSAValue,
     body: Callable[..., Sequence[SSAValue]],
     carried: Sequence[SSAValue] = (),
-    step: int = 1,
+    step: int | SSAValue = 1,
 ) -> tuple[SSAValue, ...]:
     """`for i in range(begin, end, step)`: `body(i, *carried)` gives the carried values of the next turn."""
     block = Block(arg_types=[i64, *(value.type for value in carried)])
-    stride = index(step)
+    stride = index(step) if isinstance(step, int) else step
     with ImplicitBuilder(block):
         scf.YieldOp(*body(*block.args))
     return tuple(scf.ForOp(begin, end, stride, list(carried), block).results)

@@ -37,8 +37,8 @@ def emit_norm_quantize(op: Operation, frame: Frame) -> None:
         r = reciprocal_rms(mean(totals[0], columns), outer_eps)
         return fmul(r, reciprocal_rms(fmul(fmul(r, r), mean(totals[1], columns)), eps))
 
-    def quantize(t: SSAValue) -> None:
-        row = x.row(t)
+    def quantize(*t: SSAValue) -> None:
+        row = x.row(*t)
         gained = [scaled_by(row, gain) for gain in gains]
         squares = [_squared(lambda block: load_floats(row, block))]
         if outer is not None:
@@ -50,7 +50,7 @@ def emit_norm_quantize(op: Operation, frame: Frame) -> None:
             write_quantized(q[j], t, columns, load, fmul(r, int8_scale(divisor)))
             store_step(step[j], t, divisor)
 
-    frame.share(frame.extent(x.count), quantize)
+    frame.share_all(x.rows, quantize)
 
 
 def _squared(load: Load) -> Callable[[SSAValue], SSAValue]:

@@ -32,12 +32,10 @@ class Port:
         self.dtype = np.dtype(tensor.dtype)
         self.buffer = aligned_bytes(tensor.buffer_bytes)
         self.address = self.buffer.ctypes.data
-        count = tensor.buffer_bytes // tensor.row_bytes
-        padded = self.buffer[: count * tensor.row_bytes].view(self.dtype).reshape(count, -1)
-        rows = padded[:, : tensor.columns]
-        self._dynamic = tensor.is_dynamic
-        # A static tensor of one axis, or none, is one row.
-        self._rows = rows if self._dynamic else rows[: tensor.ir_shape[0] if len(tensor.ir_shape) > 1 else 1]
+
+    def _elements(self, rows: int) -> Array:
+        """The buffer's elements with the IR's shape, dynamic axes `rows` long."""
+        return np.ndarray(ir_shape(self.tensor, rows), self.dtype, self.buffer.data, 0, self.tensor.strides)
 
     def check(self, value: Array) -> Array:
         """The value as a contiguous array of the port's type; InputError if it does not fit."""
@@ -57,19 +55,25 @@ class Port:
                 )
         return np.ascontiguousarray(array, self.dtype)
 
-    def row_count(self, value: Array) -> int | None:
-        """T of a value that fits, if the port has rows."""
-        return value.shape[self.tensor.shape.index(DYNAMIC)] if self._dynamic else None
+    def row_counts(self, value: Array) -> set[int]:
+        """T of a value that fits, as its dynamic axes have it: empty for a static port."""
+        axes = zip(value.shape, self.tensor.shape, strict=True)
+        return {size for size, declared in axes if declared == DYNAMIC} if self.tensor.is_dynamic else set()
 
-    def by_row(self, array: Array) -> Array:
-        """The elements of a contiguous array of the framework's shape as [rows, columns], without a copy."""
-        return array.reshape(-1, self.tensor.columns)
+    def in_ir_shape(self, array: Array, rows: int) -> Array:
+        """The elements of a contiguous array of the framework's shape in the IR's, without a copy."""
+        return array.reshape(ir_shape(self.tensor, rows))
 
-    def write(self, rows: Array) -> None:
-        self._rows[: len(rows)] = rows
+    def write(self, values: Array, rows: int) -> None:
+        """Fills the buffer with values of the IR's shape for T = `rows`."""
+        self._elements(rows)[...] = values
 
-    def read(self, rows: Array) -> None:
-        rows[...] = self._rows[: len(rows)]
+    def read(self, values: Array, rows: int) -> None:
+        values[...] = self._elements(rows)
+
+
+def ir_shape(tensor: ProgramTensor, rows: int) -> tuple[int, ...]:
+    return tuple(rows if size == DYNAMIC else size for size in tensor.ir_shape)
 
 
 def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
@@ -80,8 +84,10 @@ def _fits(found: Sequence[int], expected: Sequence[int]) -> bool:
 
 def count_rows(ports: Sequence[Port], values: Sequence[Array]) -> int:
     """T of a call; a program without dynamic inputs runs once."""
-    counts = {port.row_count(value) for port, value in zip(ports, values, strict=True)} - {None}
+    counts: set[int] = set()
+    for port, value in zip(ports, values, strict=True):
+        counts |= port.row_counts(value)
     if len(counts) > 1:
-        shown = ", ".join(map(str, sorted(count for count in counts if count is not None)))
+        shown = ", ".join(map(str, sorted(counts)))
         raise InputError(f"the inputs have different numbers of rows: {shown}")
-    return counts.pop() or 0 if counts else 1
+    return counts.pop() if counts else 1

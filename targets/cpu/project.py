@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import llvm
-from xdsl.dialects.builtin import f32, i32
+from xdsl.dialects.builtin import f32, i8, i32
 from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.encodings import encoding_of
 from sterna.dialects.errors import CompileError
-from sterna.dialects.ternary import ProjectOp, tensor
+from sterna.dialects.ternary import AccumulateOp, ConvolveOp, ProjectOp, tensor
 from sterna.targets.cpu.dot import MAX_TILES, TILE_BYTES, TILE_COLUMNS, TILE_ROWS, call_dot, sum_activations
 from sterna.targets.cpu.elementwise import load_broadcast
 from sterna.targets.cpu.instructions import (
@@ -34,7 +34,7 @@ from sterna.targets.cpu.instructions import (
     store,
     sub,
 )
-from sterna.targets.cpu.kernel import Buffer, Frame, blocks_of, each, store_floats
+from sterna.targets.cpu.kernel import Buffer, Extent, Frame, blocks_of, load_floats, store_floats
 from sterna.targets.cpu.region import vectorise
 
 CHANNELS = 16
@@ -50,68 +50,93 @@ def emit_project(op: Operation, frame: Frame) -> None:
     scales = [next(buffers) for _ in op.scales]
     extras = list(buffers)
     out = frame.results[0]
-    rows = frame.extent(q[0].count)
+    rows = q[0].rows
     assert out.columns is not None
     for weight in weights:
-        _require_tiles(weight, op)
+        require_tiles(weight, op)
     sums = SumTable.of(q, rows, frame)
 
-    def product(block: SSAValue, t: SSAValue, j: int) -> SSAValue:
+    def product(block: SSAValue, t: Sequence[SSAValue], j: int) -> SSAValue:
         """y_j of a block of channels at row t."""
         read = op.reads.get_values()[j]
-        total = sub(_accumulate(weights[j], q[read].row(t), block), splat(sums.at(read, t)))
-        step = load(offset(steps[read].pointer, mul(t, index(4))), f32, 4)
-        return fmul(int_to_float(total), splat(fmul(step, load(scales[j].pointer, f32, 4))))
+        total = sub(accumulate(weights[j], q[read].row(*t), block), splat(sums.at(read, t)))
+        step = load(steps[read].at(*t), f32, 4)
+        return fmul(int_to_float(total), scaled(step, scales[j], block))
 
     def project_block(block: SSAValue) -> None:
-        def project(t: SSAValue) -> None:
+        def project(*t: SSAValue) -> None:
             products = [product(block, t, j) for j in range(len(weights))]
             inputs = [*products, *(load_broadcast(extra, t, block) for extra in extras)]
             for value, result in zip(vectorise(op.body.block, inputs), frame.results, strict=True):
-                store_floats(value, result.row(t), block)
+                store_floats(value, result.row(*t), block)
 
-        each(index(0), rows, project)
+        frame.each(rows, project)
 
     frame.share(index(blocks_of(out.columns)), project_block)
 
 
+def scaled(step: SSAValue, scale: Buffer, block: SSAValue) -> SSAValue:
+    """step * scale for the channels of a block; the scale is one for all, or one a channel."""
+    if not scale.shape:
+        return splat(fmul(step, load(scale.pointer, f32, 4)))
+    return fmul(splat(step), load_floats(scale.pointer, block))
+
+
 @dataclass(frozen=True)
 class SumTable:
-    """sum(q[t]) for every quantized input and row, on this thread's stack; `rows` is how many it has place
-    for."""
+    """sum(q[t]) for every quantized input and row, on this thread's stack; of rows of many axes, where asked for."""
 
-    pointer: SSAValue
+    pointer: SSAValue | None
     rows: int
+    q: Sequence[Buffer]
 
     @staticmethod
-    def of(q: Sequence[Buffer], rows: SSAValue, frame: Frame) -> SumTable:
-        capacity = frame.max_rows if q[0].count is None else q[0].count
-        table = SumTable(llvm.AllocaOp(index(len(q) * capacity), i32, alignment=64).results[0], capacity)
-        for number, buffer in enumerate(q):
-            each(index(0), rows, lambda t, n=number, b=buffer: table.fill(n, t, b))
+    def of(q: Sequence[Buffer], rows: Sequence[Extent], frame: Frame) -> SumTable:
+        if len(rows) > 1:
+            return SumTable(None, 0, q)
+        capacity = next((frame.max_rows if extent is None else extent for extent in rows), 1)
+        space = llvm.AllocaOp(index(len(q) * max(capacity, 1)), i32, alignment=64).results[0]
+        table = SumTable(space, capacity, q)
+
+        def fill(number: int) -> None:
+            frame.each(rows, lambda *t: store(table.sum(number, t), table.address(space, number, t), 4))
+
+        for number in range(len(q)):
+            fill(number)
         return table
 
-    def fill(self, number: int, t: SSAValue, q: Buffer) -> None:
-        assert q.columns is not None
-        store(sum_activations(q.row(t), tiles_of(q.columns)), self._address(number, t), 4)
+    def at(self, number: int, t: Sequence[SSAValue]) -> SSAValue:
+        if self.pointer is None:
+            return self.sum(number, t)
+        return load(self.address(self.pointer, number, t), i32, 4)
 
-    def at(self, number: int, t: SSAValue) -> SSAValue:
-        return load(self._address(number, t), i32, 4)
+    def sum(self, number: int, t: Sequence[SSAValue]) -> SSAValue:
+        columns = self.q[number].columns
+        assert columns is not None
+        return sum_activations(self.q[number].row(*t), tiles_of(columns))
 
-    def _address(self, number: int, t: SSAValue) -> SSAValue:
-        return offset(self.pointer, mul(add(index(number * self.rows), t), index(4)))
+    def address(self, pointer: SSAValue, number: int, t: Sequence[SSAValue]) -> SSAValue:
+        place = index(number * self.rows)
+        return offset(pointer, mul(add(place, t[0]) if t else place, index(4)))
 
 
-def widths(op: ProjectOp) -> set[int]:
+def widths(op: Operation) -> set[int]:
     """The numbers of tiles whose `dot_function` the kernel calls."""
-    return {tiles_of(tensor(weight).get_shape()[1]) for weight in op.weights}
+    match op:
+        case ProjectOp():
+            weights = list(op.weights)
+        case AccumulateOp() | ConvolveOp() if tensor(op.x).element_type == i8:
+            weights = [op.w]
+        case _:
+            weights = []
+    return {tiles_of(tensor(weight).get_shape()[1]) for weight in weights}
 
 
 def tiles_of(columns: int) -> int:
     return -(-columns // TILE_COLUMNS)
 
 
-def _accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue) -> SSAValue:
+def accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue) -> SSAValue:
     """sum_k q[k] * (w[m, k] + 1) for the sixteen channels m of a block, as vector<16xi32>.
 
     Weights are padded to whole tiles of 4 rows, not of 16: the last block repeats the last tile instead of
@@ -130,7 +155,7 @@ def _accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue) -> SSAValue:
     return concatenate(parts)
 
 
-def _require_tiles(weights: Buffer, op: ProjectOp) -> None:
+def require_tiles(weights: Buffer, op: Operation) -> None:
     encoding = encoding_of(weights.type)
     if encoding is None or encoding.tile_rows != TILE_ROWS:
         raise CompileError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdsl.dialects.builtin import f32, i8
 from xdsl.ir import Operation, SSAValue
 
@@ -45,9 +47,9 @@ def round_to_int8(value: SSAValue) -> SSAValue:
     return sub(bitcast(fadd(value, magic), INTS), bitcast(magic, INTS))
 
 
-def write_quantized(q: Buffer, t: SSAValue, columns: int, load: Load, factor: SSAValue) -> None:
+def write_quantized(q: Buffer, t: Sequence[SSAValue], columns: int, load: Load, factor: SSAValue) -> None:
     """Row t of q: the elements times `factor`, rounded; zeros up to the row's padded end."""
-    row, scale = q.row(t), splat(factor)
+    row, scale = q.row(*t), splat(factor)
 
     def write(block: SSAValue) -> None:
         rounded = mask_tail(round_to_int8(fmul(load(block), scale)), block, columns)
@@ -72,10 +74,10 @@ def int8_scale(divisor: SSAValue) -> SSAValue:
     return fdiv(constant(float(INT8_MAX), f32), divisor)
 
 
-def store_step(step: Buffer, t: SSAValue, divisor: SSAValue) -> None:
+def store_step(step: Buffer, t: Sequence[SSAValue], divisor: SSAValue) -> None:
     """step[t] = d / 127."""
     value = fdiv(divisor, constant(float(INT8_MAX), f32))
-    store(value, offset(step.pointer, mul(t, index(4))), 4)
+    store(value, step.at(*t), 4)
 
 
 def emit_quantize(op: Operation, frame: Frame) -> None:
@@ -85,8 +87,8 @@ def emit_quantize(op: Operation, frame: Frame) -> None:
     columns = x.columns
     assert columns is not None
 
-    def quantize(t: SSAValue) -> None:
-        row = x.row(t)
+    def quantize(*t: SSAValue) -> None:
+        row = x.row(*t)
 
         def load(block: SSAValue) -> SSAValue:
             return load_floats(row, block)
@@ -96,4 +98,4 @@ def emit_quantize(op: Operation, frame: Frame) -> None:
         write_quantized(q, t, columns, load, int8_scale(divisor))
         store_step(step, t, divisor)
 
-    frame.share(frame.extent(x.count), quantize)
+    frame.share_all(x.rows, quantize)

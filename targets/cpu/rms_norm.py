@@ -18,8 +18,8 @@ def emit_rms_norm(op: Operation, frame: Frame) -> None:
     columns = x.columns
     assert columns is not None
 
-    def normalise(t: SSAValue) -> None:
-        row, out = x.row(t), result.row(t)
+    def normalise(*t: SSAValue) -> None:
+        row, out = x.row(*t), result.row(*t)
         (total,), _ = reduce_row(columns, [lambda block: square(load_floats(row, block))], [])
         scale = splat(reciprocal_rms(mean(total, columns), op.eps.value.data))
 
@@ -29,4 +29,4 @@ def emit_rms_norm(op: Operation, frame: Frame) -> None:
 
         each(index(0), index(blocks_of(columns)), write)
 
-    frame.share(frame.extent(x.count), normalise)
+    frame.share_all(x.rows, normalise)

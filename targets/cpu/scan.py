@@ -20,7 +20,7 @@ def emit_scan(op: Operation, frame: Frame) -> None:
             return (state,)
 
         state = load_floats(init.pointer, block)
-        (state,) = loop(index(0), frame.extent(f.count), step, [state])
+        (state,) = loop(index(0), frame.extent(f.shape[0]), step, [state])
         store_floats(state, last.pointer, block)
 
     frame.share(index(blocks_of(f.columns)), scan_block)

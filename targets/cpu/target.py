@@ -32,10 +32,15 @@ ENTRY = "forward"
 PIPELINE = (
     "raise-bit-linear",
     "fold-weights",
+    "raise-ternary-products",
+    "fuse-thresholds",
+    "fuse-convolutions",
+    "fold-weights",
     "ternarize",
     "fuse-norm-quantize",
     "fuse-projections",
     "fuse-elementwise",
+    "fuse-loops",
     "expand-math",
     "choose-encodings",
     "outline-layers",
@@ -45,6 +50,10 @@ PIPELINE = (
 
 def object_name(isa: Isa) -> str:
     return f"kernels.{isa.name}.o"
+
+
+def emulated_name(isa: str) -> str:
+    return f"kernels.{isa}.emulated.o"
 
 
 class CpuTarget:
@@ -99,6 +108,26 @@ class CpuTarget:
         }
         return {**objects, PORTABLE: sources[ISAS[-1]].encode()}
 
+    def levels(self, *, emulated: bool = False) -> tuple[str, ...]:
+        """The instruction sets that this machine runs, strongest first; `emulated`: those that it can only emulate."""
+        return tuple(
+            isa.name for isa in ISAS if bool(isa.missing(platform.machine(), host_flags())) == emulated
+        )
+
+    def build_here(
+        self, planned: ModuleOp, *, isa: str | None = None, emulate: bool = False
+    ) -> dict[str, bytes]:
+        """The object for one level: that this machine runs, or emulates."""
+        from sterna.targets.cpu.lowering import llvm_ir
+
+        if emulate and isa is not None:
+            return {emulated_name(isa): self.build_object(planned, isa, emulate=True)}
+        chosen = choose_isa(isa)
+        source = llvm_ir(planned, chosen)
+        if not codegen.host_is_x86():
+            return {PORTABLE: source.encode()}
+        return {object_name(chosen): codegen.compile_object(source, codegen.X86_TRIPLE, chosen.features)}
+
     def build_object(self, planned: ModuleOp, isa: str, *, emulate: bool = False) -> bytes:
         """The object for one level. With `emulate`, this machine runs it whatever it lacks, slowly."""
         from sterna.targets.cpu.lowering import llvm_ir
@@ -117,6 +146,9 @@ class CpuTarget:
         threads: int | None = None,
         isa: str | None = None,
     ) -> CpuExecutable:
+        if isa is not None and emulated_name(isa) in files:
+            code = codegen.LoadedCode.of(_read(files[emulated_name(isa)]), emulated_name(isa))
+            return CpuExecutable(code, ENTRY, program, weights, isa=isa, threads=threads)
         chosen = choose_isa(isa)
         code = codegen.LoadedCode.of(_object_for(files, chosen), object_name(chosen))
         return CpuExecutable(code, ENTRY, program, weights, isa=chosen.name, threads=threads)

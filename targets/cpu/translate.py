@@ -9,6 +9,8 @@ here, and every operation of the `llvm` dialect goes to xDSL's `convert_op`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from llvmlite import ir
 from xdsl.backend.llvm.convert_op import convert_op
 from xdsl.backend.llvm.convert_type import convert_type
@@ -70,6 +72,11 @@ def _translate_op(
         case llvm_vector.ExtractElementOp():
             number = ir.Constant(ir.IntType(32), op.lane.value.data)
             values[op.result] = builder.extract_element(values[op.source], number)
+        case llvm.AllocaOp():
+            convert_op(op, builder, values, blocks)
+            # The memory may hold other types than the one that it is counted in.
+            space: Any = values[op.results[0]]
+            space.type = convert_type(op.results[0].type)
         case llvm.GEPOp() if len(op.ssa_indices) == 1:
             # xDSL's translation makes a typed pointer of it, which llvmlite then refuses to load other
             # types from.

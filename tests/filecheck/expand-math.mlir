@@ -12,10 +12,10 @@ ternary.weight @w : tensor<4xf32>
 // CHECK-LABEL: func.func @exp
 // CHECK:      ^bb{{.*}}(%[[X:.*]]: f32):
 // CHECK-NEXT:   %[[ONE:.*]] = arith.constant 1.000000e+00 : f32
-// CHECK-NEXT:   %[[MAGIC:.*]] = arith.constant 0x4B400000 : f32
 // CHECK-NEXT:   %[[HIGH:.*]] = arith.constant 8.900000e+01 : f32
 // CHECK-NEXT:   %[[LOW:.*]] = arith.constant -1.040000e+02 : f32
 // CHECK-NEXT:   %[[LOG2E:.*]] = arith.constant 1.44269502 : f32
+// CHECK-NEXT:   %[[MAGIC:.*]] = arith.constant 0x4B400000 : f32
 // CHECK-NEXT:   %[[BITS:.*]] = arith.constant 1262485504 : i32
 // CHECK-NEXT:   arith.constant 0.693359375 : f32
 // CHECK-NEXT:   arith.constant -0.000212194442 : f32
@@ -55,4 +55,15 @@ func.func @rsqrt(%x: tensor<?x4xf32>) -> tensor<?x4xf32> {
     ternary.yield %r : f32
   } -> tensor<?x4xf32>
   func.return %y : tensor<?x4xf32>
+}
+
+// CHECK-LABEL: func.func @log_of_a_tensor
+// CHECK:         %[[AXIS:.*]] = arith.constant 1 : index
+// CHECK-NEXT:    %[[ROWS:.*]] = tensor.dim %{{.*}}, %[[AXIS]] : tensor<2x?xf32>
+// CHECK-NEXT:    %[[INIT:.*]] = tensor.empty(%[[ROWS]]) : tensor<2x?xf32>
+// CHECK-NEXT:    linalg.generic {{.*}} iterator_types = ["parallel", "parallel"]} ins(%{{.*}} : tensor<2x?xf32>)
+// CHECK-NOT:     math.log
+func.func @log_of_a_tensor(%x: tensor<2x?xf32>) -> tensor<2x?xf32> {
+  %y = math.log %x : tensor<2x?xf32>
+  func.return %y : tensor<2x?xf32>
 }

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.passes import ModulePass
 
-from sterna.dialects import numerics
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.passes import PASSES
@@ -102,33 +101,3 @@ def test_a_pass_run_twice_changes_nothing_more(pass_type: type[ModulePass]) -> N
     once = str(module)
     pass_type().apply(ctx, module)
     assert str(module) == once
-
-
-EXP = """
-func.func @forward(%x: tensor<?x1024xf32>) -> tensor<?x1024xf32> {
-  %y = ternary.elementwise(%x : tensor<?x1024xf32>) {
-  ^bb0(%a: f32):
-    %e = math.exp %a : f32
-    ternary.yield %e : f32
-  } -> tensor<?x1024xf32>
-  func.return %y : tensor<?x1024xf32>
-}
-"""
-
-
-@given(SEEDS)
-@settings(max_examples=20)
-def test_expanded_exp_is_exp_for_every_kind_of_float(seed: int) -> None:
-    generator = np.random.default_rng(seed)
-    x = np.stack(
-        [
-            generator.integers(0, 2**32, 1024, np.uint32).view(np.float32),
-            generator.uniform(-105, 90, 1024).astype(np.float32),
-            np.resize(np.array((*SPECIAL, -104.0, -103.97, 88.72, 88.73, 89.0), np.float32), 1024),
-        ]
-    )
-    module = parse(EXP)
-    PASSES["expand-math"]().apply(make_context(), module)
-    assert "math.exp" not in str(module)
-    with np.errstate(all="ignore"):
-        assert_same_bits((numerics.exp(x),), ModuleInterpreter(module).run([x]))

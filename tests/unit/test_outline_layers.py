@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from xdsl.dialects.builtin import ModuleOp
 from xdsl.dialects.func import CallOp, FuncOp
 
 from sterna.dialects.context import make_context, parse
+from sterna.dialects.interpreter import run
 from sterna.dialects.ternary import LoadOp
+from sterna.in_memory import load_planned
 from sterna.passes import PASSES
+from sterna.passes.outline_layers import OutlineLayersPass
+from sterna.passes.plan_memory import PlanMemoryPass
 from tests.raised_models import PIPELINE, RaisedModel, RaisedProgram, rows
 
 UNTIL_OUTLINED = PIPELINE[: PIPELINE.index("outline-layers") + 1]
@@ -142,3 +147,32 @@ func.func @forward(%x0: tensor<?x8xf32>) -> tensor<?x8xf32> {{
     for text, expected in ((alike, 2), (swapped, 0)):
         PASSES["outline-layers"]().apply(make_context(), text)
         assert str(text).count("func.call") == expected
+
+
+def test_sizes_and_numbers_stay_outside_of_layers() -> None:
+    x = "tensor<?x3x8xf32>"
+    layers = "\n".join(
+        f"""
+        %axis{n} = arith.constant 0 : index
+        %T{n} = tensor.dim %y{n}, %axis{n} : {x}
+        %half{n} = arith.constant 0.5 : f32
+        %s{n} = tensor.splat %half{n}[%T{n}] : {x}
+        %y{n + 1} = ternary.elementwise (%y{n}, %s{n} : {x}, {x}) {{
+        ^bb0(%a : f32, %b : f32):
+          %c = arith.mulf %a, %b : f32
+          ternary.yield %c : f32
+        }} -> {x}"""
+        for n in range(3)
+    )
+    module = parse(f"func.func @forward(%y0 : {x}) -> {x} {{ {layers}\n func.return %y3 : {x} }}")
+    before = run(module, [np.ones((2, 3, 8), np.float32)])
+    OutlineLayersPass().apply(make_context(), module)
+    module.verify()
+    _, layer = module.ops
+    assert isinstance(layer, FuncOp)
+    assert sorted(map(str, layer.function_type.inputs)) == ["f32", "index", x]
+    assert [*map(str, layer.function_type.outputs)] == [x]
+    assert np.array_equal(run(module, [np.ones((2, 3, 8), np.float32)])[0], before[0])
+    PlanMemoryPass().apply(make_context(), module)
+    executable = load_planned(module, threads=1)
+    assert np.array_equal(executable.run([np.ones((2, 3, 8), np.float32)])[0], before[0])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, ModuleOp
 from xdsl.dialects.func import CallOp, FuncOp
+from xdsl.dialects.scf import ForOp
 from xdsl.ir import BlockArgument, Operation
 
 from sterna.dialects.context import make_context, parse
@@ -162,7 +163,41 @@ func.func @forward(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
         PlanMemoryPass().apply(make_context(), parse(text))
 
 
-def test_returned_integers_cannot_be_copied() -> None:
-    text = "func.func @forward(%x: tensor<?xi64>) -> tensor<?xi64> { func.return %x : tensor<?xi64> }"
-    with pytest.raises(CompileError, match=r"tensor<\?xi64> is returned; only f32 can be copied"):
-        PlanMemoryPass().apply(make_context(), parse(text))
+def test_returned_arguments_of_any_type_are_copied() -> None:
+    module = parse(
+        "func.func @forward(%x: tensor<?x3xi64>) -> tensor<?x3xi64> { func.return %x : tensor<?x3xi64> }"
+    )
+    PlanMemoryPass().apply(make_context(), module)
+    module.verify()
+    (copy, _) = functions_of(module)["forward"].body.block.ops
+    assert places(copy) == (-1,)
+
+
+LOOP = """
+func.func @forward(%a: tensor<8xf32>, %b: tensor<8xf32>, %n: tensor<?xf32>) -> (tensor<8xf32>, tensor<8xf32>) {
+  %zero = arith.constant 0 : index
+  %one = arith.constant 1 : index
+  %count = tensor.dim %n, %zero : tensor<?xf32>
+  %r:2 = scf.for %i = %zero to %count step %one iter_args(%s = %a, %t = %b) -> (tensor<8xf32>, tensor<8xf32>) {
+    YIELD
+  }
+  func.return %r#0, %r#1 : tensor<8xf32>, tensor<8xf32>
+}
+"""
+
+
+def test_what_a_loop_carries_has_one_place() -> None:
+    body = """
+    %u = arith.addf %s, %t : tensor<8xf32>
+    scf.yield %t, %u : tensor<8xf32>, tensor<8xf32>"""
+    module = parse(LOOP.replace("YIELD", body))
+    PlanMemoryPass().apply(make_context(), module)
+    module.verify()
+    (loop,) = (op for op in functions_of(module)["forward"].body.block.ops if isinstance(op, ForOp))
+    end = loop.body.block.last_op
+    assert end is not None
+    for start, yielded, place in zip(loop.iter_args, end.operands, (-1, -2), strict=True):
+        assert isinstance(start.owner, Operation)
+        assert isinstance(yielded.owner, Operation)
+        assert places(start.owner) == places(yielded.owner) == (place,)
+    assert places(loop) == (-1, -2)
