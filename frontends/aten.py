@@ -47,7 +47,10 @@ UNARY: dict[object, type[Operation]] = {
     aten.sqrt.default: math.SqrtOp,
     aten.trunc.default: math.TruncOp,
 }
-"""On floats; `round` rounds half to even, as torch does."""
+"""On floats, which integers become first; `round` rounds half to even, as torch does."""
+
+ROUNDINGS = (math.CeilOp, math.FloorOp, math.RoundEvenOp, math.TruncOp)
+"""On integers they are nothing."""
 
 Choices: TypeAlias = tuple[type[Operation] | None, type[Operation] | None, type[Operation] | None]
 """An op on floats, on signed integers, and on unsigned ones if they need no more width for it."""
@@ -72,6 +75,8 @@ BINARY: dict[object, Choices] = {
     aten.__lshift__: (None, arith.ShLIOp, arith.ShLIOp),
     aten.__rshift__: (None, arith.ShRSIOp, arith.ShRUIOp),
     aten.logical_and: (None, arith.AndIOp, arith.AndIOp),
+    aten.logical_or: (None, arith.OrIOp, arith.OrIOp),
+    aten.logical_xor: (None, arith.XOrIOp, arith.XOrIOp),
 }
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
@@ -101,9 +106,11 @@ def choose(to: Lowering, choices: Choices, left: SSAValue, right: SSAValue) -> S
 
 def _unary(op: type[Operation]) -> Emitter:
     def emit(to: Lowering, x: Node) -> SSAValue:
-        if not to.meta(x).dtype.is_floating_point:
-            raise Unsupported(f"on {to.meta(x).dtype}")
-        return to.unary(op, to.value(x))
+        if to.result.dtype.is_floating_point:
+            return to.unary(op, to.operand(x))
+        if op in ROUNDINGS:
+            return to.value(x)
+        raise Unsupported(f"on {to.meta(x).dtype}")
 
     return emit
 
@@ -173,11 +180,27 @@ def floor_divide(to: Lowering, x: Node, y: Node | float) -> SSAValue:
     return div_mode(to, x, y, "floor")
 
 
-@emits(aten.remainder.Scalar, aten.remainder.Tensor)
-def remainder(to: Lowering, x: Node, y: Node | float) -> SSAValue:
-    """x - floor(x / y) * y, on integers."""
+@emits(aten.remainder.Scalar, aten.remainder.Tensor, aten.remainder.Scalar_Tensor)
+def remainder(to: Lowering, x: Node | float, y: Node | float) -> SSAValue:
+    """x - floor(x / y) * y"""
+    if to.result.dtype.is_floating_point:
+        return _remainder(to, math.FloorOp, x, y)
     quotient = combine(to, (None, arith.FloorDivSIOp, None), x, y)
     return to.binary(arith.SubiOp, to.operand(x), to.binary(arith.MuliOp, quotient, to.operand(y)))
+
+
+@emits(aten.fmod.Scalar, aten.fmod.Tensor)
+def fmod(to: Lowering, x: Node, y: Node | float) -> SSAValue:
+    """x - trunc(x / y) * y"""
+    if to.result.dtype.is_floating_point:
+        return _remainder(to, math.TruncOp, x, y)
+    return combine(to, (None, arith.RemSIOp, None), x, y)
+
+
+def _remainder(to: Lowering, rounding: type[Operation], x: Node | float, y: Node | float) -> SSAValue:
+    left, right = to.operand(x), to.operand(y)
+    whole = to.unary(rounding, to.binary(arith.DivfOp, left, right))
+    return to.binary(arith.SubfOp, left, to.binary(arith.MulfOp, whole, right))
 
 
 @emits(aten.neg.default)
@@ -204,7 +227,6 @@ def square(to: Lowering, x: Node) -> SSAValue:
     return combine(to, MUL, x, x)
 
 
-@emits(aten.pow.Tensor_Scalar)
 def power(to: Lowering, x: Node, exponent: float) -> SSAValue:
     """The exponents that are products and roots: -1, -1/2, 1/2, 1, 2, 3."""
     base = to.operand(x)
@@ -276,15 +298,14 @@ def silu(to: Lowering, x: Node) -> SSAValue:
 @emits(aten.where.self, aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar)
 def where(to: Lowering, condition: Node, x: Node | float, y: Node | float) -> SSAValue:
     mask = to.broadcast(to.value(condition), to.meta(condition).shape, to.result.shape)
-    inputs = [mask, to.operand(x), to.operand(y)]
-    return to.build.pointwise(inputs, to.result.element, lambda v: arith.SelectOp(v[0], v[1], v[2]))
+    return to.select(mask, to.operand(x), to.operand(y))
 
 
 @emits(aten.sign.default)
 def sign(to: Lowering, x: Node) -> SSAValue:
     """1 where x > 0, -1 where x < 0, else 0, as clamp(ceil(x), 0, 1) + clamp(floor(x), -1, 0)."""
     if not to.result.dtype.is_floating_point:
-        raise Unsupported(f"on {to.result.dtype}")
+        return clamp(to, x, -1, 1)
     zero, value = to.operand(0.0), to.operand(x)
     above = to.binary(arith.MinimumfOp, to.unary(math.CeilOp, value), to.operand(1.0))
     below = to.binary(arith.MaximumfOp, to.unary(math.FloorOp, value), to.operand(-1.0))

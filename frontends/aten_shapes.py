@@ -8,18 +8,16 @@ from typing import Any, cast
 import torch
 from torch.fx import Node
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import DYNAMIC_INDEX
+from xdsl.dialects.builtin import DYNAMIC_INDEX, i64
 from xdsl.ir import SSAValue
 
 from sterna.frontends.aten import EmitterTable, aten
+from sterna.frontends.joined import Joined
 from sterna.frontends.lowering import Lowering, Meta, Unsupported
-from sterna.frontends.tensor_builder import shape_of, without_units
+from sterna.frontends.tensor_builder import without_units
 
 EMITTERS = EmitterTable()
 emits = EMITTERS.of
-
-LONGEST_TABLE = 1024
-"""An `arange` up to this length is a constant in the text."""
 
 
 @emits(
@@ -37,8 +35,12 @@ LONGEST_TABLE = 1024
     aten.type_as.default,
     aten._assert_tensor_metadata.default,
 )
-def convert(to: Lowering, x: Node, *options: Any) -> SSAValue:
+def convert(to: Lowering, x: Node, *options: Any) -> SSAValue | Joined:
     """Copies and dtype conversions: the result's dtype says all."""
+    if isinstance(joined := to.values[x], Joined):
+        if cast(torch.Tensor, to.node.meta["val"]).dtype != joined.meta.dtype:
+            raise Unsupported("another dtype of a tensor that is longer than T")
+        return joined
     return to.operand(x)
 
 
@@ -72,38 +74,81 @@ def expand(to: Lowering, x: Node, *shape: Any) -> SSAValue:
 
 
 @emits(aten.permute.default)
-def permute(to: Lowering, x: Node, axes: Sequence[int]) -> SSAValue:
-    meta = to.meta(x)
-    return to.build.transpose(to.value(x), [a for axis in axes if (a := meta.ir_axis(axis)) is not None])
+def permute(to: Lowering, x: Node, axes: Sequence[int]) -> SSAValue | Joined:
+    rank = len(cast(torch.Tensor, x.meta["val"]).shape)
+    order = [axis % rank for axis in axes]
+    if isinstance(joined := to.values[x], Joined):
+        return joined.permuted(to, order)
+    return to.permute(to.value(x), to.meta(x), order)
 
 
 @emits(aten.transpose.int)
-def transpose(to: Lowering, x: Node, first: int, second: int) -> SSAValue:
-    meta = to.meta(x)
-    axes = list(range(len(meta.shape)))
+def transpose(to: Lowering, x: Node, first: int, second: int) -> SSAValue | Joined:
+    axes = list(range(cast(torch.Tensor, x.meta["val"]).dim()))
     if axes:
-        first, second = meta.axis(first), meta.axis(second)
-        axes[first], axes[second] = second, first
+        axes[first], axes[second] = axes[second], axes[first]
     return permute(to, x, axes)
 
 
 @emits(aten.t.default, aten.numpy_T.default)
-def reverse(to: Lowering, x: Node) -> SSAValue:
-    return permute(to, x, range(len(to.meta(x).shape))[::-1])
+def reverse(to: Lowering, x: Node) -> SSAValue | Joined:
+    return permute(to, x, range(cast(torch.Tensor, x.meta["val"]).dim())[::-1])
 
 
 @emits(aten.slice.Tensor)
 def slice_(to: Lowering, x: Node, axis: int, start: int | Node | None, end: object, step: int) -> SSAValue:
-    source, target = to.meta(x), to.result
+    """A part of one axis."""
+    target = to.result
+    if isinstance(joined := to.values[x], Joined):
+        return _part_of_joined(to, joined, target.axis(axis), start, step)
+    source = to.meta(x)
     if source.shape == target.shape and step == 1:
         return to.value(x)
     place, size = source.ir_axis(axis), target.shape[target.axis(axis)]
+    if size == DYNAMIC_INDEX and not start and step == 1 and place is not None:
+        # The first T of a table, which holds at least as many: torch.export says so, and the program checks it.
+        return to.build.gather(to.value(x), to.build.iota((size,), 0), place)
+    if (
+        source.shape[source.axis(axis)] == DYNAMIC_INDEX
+        and isinstance(start, int)
+        and start < 0
+        and step == 1
+    ):
+        return _last_rows(to, to.value(x), cast(int, place), size)
     if not isinstance(start, int | None) or DYNAMIC_INDEX in (size, source.shape[source.axis(axis)]):
         raise Unsupported("a part of the axis of rows")
     if place is None or size == 0:
         raise Unsupported("an empty slice")
     start = start or 0
     return to.build.slice(to.value(x), place, max(start + (start < 0) * source.shape[axis], 0), size, step)
+
+
+def _part_of_joined(
+    to: Lowering, joined: Joined, axis: int, start: int | Node | None, step: int, count: int | None = None
+) -> SSAValue:
+    """Some of its rows, T of them or a static number: `count`, or as many as the result has."""
+    if axis != joined.axis:
+        raise Unsupported("a part of a tensor that is longer than T, on another axis")
+    if isinstance(start, Node):
+        first = to.number(to.sizes.expression(start.meta["val"]), i64)
+    elif start is not None and start < 0:
+        offset = to.build.splat(joined.count + start, (), i64)
+        first = to.binary(arith.AddiOp, to.build.count(DYNAMIC_INDEX, i64), offset)
+    else:
+        first = to.build.splat(start or 0, (), i64)
+    return joined.take(to, joined.positions(to, count or to.result.shape[axis], first, step))
+
+
+def _last_rows(to: Lowering, value: SSAValue, place: int, count: int) -> SSAValue:
+    """The last `count` of at least as many rows."""
+    if count == DYNAMIC_INDEX:
+        raise Unsupported("a part of the axis of rows")
+    shape = without_units((count,))
+    first = to.binary(arith.SubiOp, to.build.count(DYNAMIC_INDEX, i64), to.build.splat(count, (), i64))
+    if not shape:
+        return to.build.gather(value, first, place)
+    start = to.build.broadcast(first, shape, [0])
+    return to.build.gather(value, to.binary(arith.AddiOp, to.build.iota(shape, 0), start), place)
 
 
 @emits(aten.narrow.default)
@@ -143,19 +188,20 @@ def copy(to: Lowering, x: Node, source: Node, *options: Any) -> SSAValue:
 
 @emits(aten.select.int)
 def select(to: Lowering, x: Node, axis: int, index: int | Node) -> SSAValue:
+    if isinstance(joined := to.values[x], Joined):
+        return _part_of_joined(to, joined, axis % len(joined.meta.shape), index, 1, count=1)
     meta = to.meta(x)
-    if isinstance(index, Node):
-        raise Unsupported("an index that is computed")
     if (place := meta.ir_axis(axis)) is None:
         return to.value(x)
     size = meta.shape[meta.axis(axis)]
-    if index >= 0:
-        return to.build.slice(to.value(x), place, index, 1)
+    if isinstance(index, Node):
+        return to.build.gather(to.value(x), to.number(to.sizes.expression(index.meta["val"]), i64), place)
     if size != DYNAMIC_INDEX:
-        return to.build.slice(to.value(x), place, size + index, 1)
-    assert to.build.rows is not None
-    last = to.build.add(arith.SubiOp(to.build.rows, to.build.index(-index)))
-    return to.build.slice(to.value(x), place, last, 1)
+        return to.build.slice(to.value(x), place, index % size, 1)
+    if index >= 0:
+        return to.build.gather(to.value(x), to.build.splat(index, (), i64), place)
+    last = to.binary(arith.AddiOp, to.build.count(size, i64), to.build.splat(index, (), i64))
+    return to.build.gather(to.value(x), last, place)
 
 
 def _pieces(to: Lowering, x: Node, axis: int, sizes: Sequence[int]) -> tuple[SSAValue | None, ...]:
@@ -202,9 +248,38 @@ def _concat(to: Lowering, parts: Sequence[tuple[SSAValue, Meta]], axis: int) -> 
 
 
 @emits(aten.cat.default, aten.concat.default, aten.concatenate.default)
-def cat(to: Lowering, tensors: Sequence[Node], axis: int) -> SSAValue:
+def cat(to: Lowering, tensors: Sequence[Node], axis: int) -> SSAValue | Joined:
+    if to.is_longer:
+        return _join_rows(to, tensors, axis)
     parts = [(to.cast(to.value(x), to.meta(x).dtype, to.result.dtype), to.meta(x)) for x in tensors]
     return _concat(to, parts, to.result.axis(axis))
+
+
+def _join_rows(to: Lowering, tensors: Sequence[Node], axis: int) -> Joined:
+    """A static number of rows in front of T."""
+    dtype = cast(torch.Tensor, to.node.meta["val"]).dtype
+    axis %= cast(torch.Tensor, to.node.meta["val"]).dim()
+    *first, last = tensors
+    metas = [to.meta(x) for x in first]
+    sizes = [meta.shape[axis] for meta in metas]
+    if DYNAMIC_INDEX in sizes or to.meta(last).shape[axis] != DYNAMIC_INDEX:
+        raise Unsupported("joining along the axis of rows, but a static number of rows before them")
+    before = [(to.cast(to.value(x), meta.dtype, dtype), meta) for x, meta in zip(first, metas, strict=True)]
+    rows = to.cast(to.value(last), to.meta(last).dtype, dtype)
+    meta = Meta(to.meta(last).shape, dtype)
+    return Joined(_concat(to, before, axis), sum(sizes), rows, meta, axis)
+
+
+@emits(aten.repeat.default)
+def repeat(to: Lowering, x: Node, times: Sequence[int]) -> SSAValue:
+    """Whole copies side by side: an axis becomes copies by elements, and then one again."""
+    meta = to.meta(x)
+    shape = (1,) * (len(times) - len(meta.shape)) + meta.shape
+    if any(isinstance(count, Node) for count in times):
+        raise Unsupported("a number of copies that is computed")
+    split = tuple(size for n in shape for size in (1, n))
+    full = tuple(size for n, count in zip(shape, times, strict=True) for size in (count, n))
+    return to.reshape(to.broadcast(to.value(x), split, full), to.result.ir_shape)
 
 
 @emits(aten.stack.default)
@@ -238,27 +313,3 @@ def zeros(to: Lowering, *arguments: Any) -> SSAValue:
 @emits(aten.ones.default, aten.ones_like.default, aten.new_ones.default)
 def ones(to: Lowering, *arguments: Any) -> SSAValue:
     return to.operand(1)
-
-
-@emits(aten.arange.default, aten.arange.start, aten.arange.start_step)
-def arange(to: Lowering, *arguments: Any) -> SSAValue:
-    target = to.node.target
-    numbers = arguments[: 1 if target is aten.arange.default else 2 if target is aten.arange.start else 3]
-    if any(isinstance(number, Node) for number in numbers) or to.result.shape[0] > LONGEST_TABLE:
-        raise Unsupported(f"a range that is computed, or longer than {LONGEST_TABLE}")
-    values = cast(Any, torch.arange(*numbers, dtype=to.result.dtype)).tolist()
-    if not to.result.ir_shape:
-        return to.build.splat(values[0], (), to.result.element)
-    return to.build.dense(values, to.result.ir_shape, to.result.element)
-
-
-@emits(aten.embedding.default)
-def embedding(to: Lowering, table: Node, tokens: Node, *options: Any) -> SSAValue:
-    from sterna.dialects.ternary import EmbeddingOp
-
-    meta = to.meta(table)
-    rows = to.reshape(to.value(table), meta.shape)
-    flat = to.value(tokens)
-    if len(shape_of(flat)) > 1:
-        flat = to.reshape(flat, (to.count(shape_of(flat)),))
-    return to.reshape(to.build.add(EmbeddingOp(flat, rows)), to.result.ir_shape)

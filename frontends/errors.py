@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sterna.dialects.errors import CompileError
 
-class FrontendError(Exception):
+
+class FrontendError(CompileError):
     """Input that a frontend cannot read; the message is one line, fit to be shown without a traceback."""
 
 
@@ -46,4 +48,8 @@ class UnsupportedOpsError(FrontendError):
     def __init__(self, ops: Sequence[UnsupportedOp]) -> None:
         self.ops = tuple(ops)
         count = "1 op is" if len(ops) == 1 else f"{len(ops)} ops are"
-        super().__init__("\n  ".join([f"{count} not supported:", *map(str, ops)]))
+        self._lines = "\n  ".join([f"{count} not supported:", *map(str, ops)])
+        super().__init__(self._lines)
+
+    def __str__(self) -> str:
+        return self._lines

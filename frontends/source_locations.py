@@ -21,6 +21,8 @@ from xdsl.dialects.builtin import (
 )
 
 FRAME = re.compile(r'File "(.+?)", line (\d+), in ')
+TRACED = re.compile(r"^L\['\w+'\]\.?")
+"""What torch.compile puts in front: the variable that holds the module."""
 TORCH = str(Path(torch.__file__).parent) + os.sep
 
 
@@ -35,7 +37,8 @@ def _innermost(trace: str) -> tuple[str, int] | None:
 def module_of(node: Node) -> str:
     """The path of the innermost module, as in a state dict: `model.layers.0.attn`; empty for the root."""
     stack = cast(dict[str, tuple[str, object]], node.meta.get("nn_module_stack") or {})
-    return next(reversed(stack.values()))[0] if stack else ""
+    path = next(reversed(stack.values()))[0] if stack else ""
+    return TRACED.sub("", path)
 
 
 def location_of(node: Node) -> LocationAttr:

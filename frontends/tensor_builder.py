@@ -1,17 +1,19 @@
 """Builds IR on tensors in one block: what an importer needs, whatever framework it imports from.
 
-Shapes are IR shapes: no axis of size 1, and `DYNAMIC_INDEX` is T, the one dynamic size. Splats, broadcasts and inits
-are made once per block and reused, so that the text of a large program stays small.
+Shapes are IR shapes: no axis of size 1, and `DYNAMIC_INDEX` is T, the one dynamic size, at any axis. Splats, broadcasts
+and inits are made once per block and reused, so that the text of a large program stays small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Generator, MutableMapping, Sequence
+from contextlib import contextmanager
 from math import inf, prod
 from typing import Any, TypeAlias, cast
 
 from xdsl.builder import Builder
-from xdsl.dialects import arith, tensor
+from xdsl.dialects import arith, scf, tensor
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     AffineMapAttr,
@@ -32,12 +34,16 @@ from xdsl.dialects.builtin import (
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.linalg.attrs import IteratorTypeAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
-from xdsl.ir.affine import AffineMap
+from xdsl.ir.affine import AffineDimExpr, AffineMap
 from xdsl.rewriter import InsertPoint
+
+from sterna.dialects.indexing_ops import GatherOp, TopKOp, WindowsOp
 
 Shape: TypeAlias = tuple[int, ...]
 Span: TypeAlias = tuple[int, int]
 ScalarBody: TypeAlias = Callable[[Sequence[SSAValue]], Operation]
+LoopBody: TypeAlias = Callable[[SSAValue, Sequence[SSAValue]], Sequence[SSAValue]]
+ScanBody: TypeAlias = Callable[[SSAValue, Sequence[SSAValue]], tuple[Sequence[SSAValue], Sequence[SSAValue]]]
 
 
 def shape_of(value: SSAValue) -> Shape:
@@ -68,6 +74,12 @@ def smallest(element: Attribute) -> float:
     return -inf if integer is None else -(1 << integer.width.data - 1)
 
 
+def largest(element: Attribute) -> float:
+    """The identity of a minimum over floats or signed integers."""
+    integer = integer_type(element)
+    return inf if integer is None else (1 << integer.width.data - 1) - 1
+
+
 class TensorBuilder:
     """Appends tensor ops to `block`, each with the current `location`. Every method returns the value it made."""
 
@@ -77,7 +89,7 @@ class TensorBuilder:
         self.rows: SSAValue | None = None
         """T as an index, once an input has that axis."""
         self._builder = Builder(InsertPoint.at_end(block))
-        self._memo: dict[object, SSAValue] = {}
+        self._memo: MutableMapping[object, SSAValue] = {}
 
     def add(self, op: Operation) -> SSAValue:
         """Appends `op`; returns its first result."""
@@ -158,20 +170,203 @@ class TensorBuilder:
     def pointwise(self, inputs: Sequence[SSAValue], element: Attribute, body: ScalarBody) -> SSAValue:
         """An elementwise op that exists on scalars only (casts, comparisons): `linalg.generic` with one op in it."""
         shape = shape_of(inputs[0])
-        block = Block(arg_types=[*(element_of(value) for value in inputs), element])
-        step = body(block.args)
-        block.add_ops([step, linalg.YieldOp(step.results[0])])
-        identity = AffineMapAttr(AffineMap.identity(len(shape)))
-        parallel = IteratorTypeAttr.parallel()
+        axes = list(range(len(shape)))
+        return self.generic([(value, axes) for value in inputs], shape, element, body)
+
+    def generic(
+        self,
+        inputs: Sequence[tuple[SSAValue, Sequence[int]]],
+        shape: Shape,
+        element: Attribute,
+        body: ScalarBody,
+    ) -> SSAValue:
+        """The result of that shape whose every element `body` computes from those of the inputs.
+
+        Each input comes with the axis of the result that each of its own axes runs along, so that it is broadcast
+        along the others. `body` is given the scalars, and returns its last op; `add` and `scalar` make those before.
+        """
+        maps = [AffineMap(len(shape), 0, tuple(map(AffineDimExpr, axes))) for _, axes in inputs]
+        init = self.empty(shape, element)
+        return self._loops(
+            [value for value, _ in inputs], init, [*maps, AffineMap.identity(len(shape))], False, body
+        )
+
+    def _loops(
+        self,
+        inputs: Sequence[SSAValue],
+        init: SSAValue,
+        maps: Sequence[AffineMap],
+        reduces: bool,
+        body: ScalarBody,
+    ) -> SSAValue:
+        """A `linalg.generic` over all the loops of the maps, of which the last reduces or none."""
+        block = Block(arg_types=[*map(element_of, inputs), element_of(init)])
+        with self._inside(block, {}):
+            self._builder.insert(linalg.YieldOp(self.add(body(block.args))))
+        kinds = [IteratorTypeAttr.parallel()] * maps[0].num_dims
+        if reduces:
+            kinds[-1] = IteratorTypeAttr.reduction()
         op = linalg.GenericOp(
-            inputs,
-            [self.empty(shape, element)],
-            Region(block),
-            ArrayAttr([identity] * (len(inputs) + 1)),
-            ArrayAttr([parallel] * len(shape)),
-            [TensorType(element, shape)],
+            inputs, [init], Region(block), ArrayAttr(map(AffineMapAttr, maps)), ArrayAttr(kinds), [init.type]
         )
         return self.add(op)
+
+    @contextmanager
+    def _inside(self, block: Block, seen: MutableMapping[object, SSAValue]) -> Generator[None]:
+        """Appends to `block`, which may reuse the values `seen`; what is made in it is not reused outside."""
+        outer = self.block, self._builder, self._memo
+        self.block, self._builder = block, Builder(InsertPoint.at_end(block))
+        self._memo = ChainMap({}, seen)
+        try:
+            yield
+        finally:
+            self.block, self._builder, self._memo = outer
+
+    def iota(self, shape: Shape, axis: int, element: Attribute = i64) -> SSAValue:
+        """0, 1, 2, ... along that axis, repeated along the others: integers."""
+
+        def number(_: Sequence[SSAValue]) -> Operation:
+            return arith.IndexCastOp(self.add(linalg.IndexOp(axis)), element)
+
+        return self._once(("iota", shape, axis, element), lambda: self.generic([], shape, element, number))
+
+    def contract(
+        self,
+        left: SSAValue,
+        right: SSAValue,
+        spec: str,
+        element: Attribute = f32,
+        *,
+        unsigned: tuple[bool, bool] = (False, False),
+    ) -> SSAValue:
+        """A sum of products in letters, one an axis: `"btk,bmk->btm"`. Exactly one letter is not in the result.
+
+        Integers narrower than `element` are widened first, as signed or as unsigned ones.
+        """
+        letters, out = spec.split("->")
+        sides = letters.split(",")
+        (reduced,) = {*sides[0], *sides[1]} - {*out}
+        loops = out + reduced
+        sizes = {
+            letter: size
+            for value, side in zip((left, right), sides, strict=True)
+            for letter, size in zip(side, shape_of(value), strict=True)
+        }
+
+        def body(scalars: Sequence[SSAValue]) -> Operation:
+            a, b = (
+                self.add(
+                    (arith.ExtUIOp if without_sign else arith.ExtSIOp)(scalar, cast(IntegerType, element))
+                )
+                if scalar.type != element
+                else scalar
+                for scalar, without_sign in zip(scalars[:2], unsigned, strict=True)
+            )
+            if integer_type(element) is None:
+                return arith.AddfOp(scalars[2], self.add(arith.MulfOp(a, b)))
+            return arith.AddiOp(scalars[2], self.add(arith.MuliOp(a, b)))
+
+        maps = [
+            AffineMap(len(loops), 0, tuple(AffineDimExpr(loops.index(letter)) for letter in side))
+            for side in (*sides, out)
+        ]
+        init = self.splat(0, tuple(sizes[letter] for letter in out), element)
+        return self._loops([left, right], init, maps, True, body)
+
+    def windows(
+        self,
+        value: SSAValue,
+        axes: Sequence[int],
+        sizes: Sequence[int],
+        *,
+        leading: int,
+        strides: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
+        low: Sequence[int] | None = None,
+        high: Sequence[int] | None = None,
+        padding: float = 0,
+    ) -> SSAValue:
+        """`ternary.windows`: `[*leading, *positions, *rest, *sizes]`, axes of size 1 dropped."""
+        number = number_attr(padding, element_of(value))
+        return self.add(
+            WindowsOp(
+                value,
+                leading=leading,
+                axes=axes,
+                sizes=sizes,
+                strides=strides,
+                dilations=dilations,
+                low=low,
+                high=high,
+                padding=number,
+            )
+        )
+
+    def count(self, size: int, element: Attribute) -> SSAValue:
+        """A scalar tensor: that many, T for DYNAMIC_INDEX."""
+        if size != DYNAMIC_INDEX:
+            return self.splat(size, (), element)
+
+        def make() -> SSAValue:
+            add = arith.AddfOp if integer_type(element) is None else arith.AddiOp
+            return self.reduce(self.splat(1, (size,), element), [0], add, 0)
+
+        return self._once(("count", element), make)
+
+    def gather(self, data: SSAValue, indices: SSAValue, axis: int) -> SSAValue:
+        """`ternary.gather`: data looked up along that axis; indices are clamped to it."""
+        return self.add(GatherOp(data, indices, axis))
+
+    def top_k(self, value: SSAValue, k: int, *, largest: bool) -> tuple[SSAValue, SSAValue]:
+        """`ternary.top_k`: (values, i64 positions) of the last axis; k = 1 drops it."""
+        op = TopKOp(value, k, largest=largest)
+        self.add(op)
+        return op.values, op.indices
+
+    def pad(self, value: SSAValue, low: Sequence[int], high: Sequence[int], number: float = 0) -> SSAValue:
+        """`low` elements before and `high` after those of each axis; T is never padded."""
+        if not any((*low, *high)):
+            return value
+        element = element_of(value)
+        shape = tuple(
+            size if size == DYNAMIC_INDEX else size + before + after
+            for size, before, after in zip(shape_of(value), low, high, strict=True)
+        )
+        block = Block(arg_types=[IndexType()] * len(shape))
+        with self._inside(block, {}):
+            self._builder.insert(tensor.YieldOp(self.scalar(number, element)))
+        type = TensorType(element, shape)
+        return self.add(tensor.PadOp(value, [], [], Region(block), list(low), list(high), type))
+
+    def loop(self, turns: int | SSAValue, carried: Sequence[SSAValue], body: LoopBody) -> list[SSAValue]:
+        """`scf.for` over 0, 1, ..., turns - 1: `body(turn, carried)` gives what the next turn is given; the last.
+
+        `turns` is static, or T as an index (`rows`). Types of carried values stay as they are.
+        """
+        return self.scan(turns, carried, lambda turn, values: (body(turn, values), []))[0]
+
+    def scan(
+        self, turns: int | SSAValue, carried: Sequence[SSAValue], body: ScanBody
+    ) -> tuple[list[SSAValue], list[SSAValue]]:
+        """A `loop` whose body also gives outputs; the last carried values, and the outputs of all turns, stacked.
+
+        A stack has one axis more than an output, its first, as long as there are turns (2 or more, if static).
+        """
+        end = self.index(turns) if isinstance(turns, int) else turns
+        block = Block(arg_types=[IndexType(), *(value.type for value in carried)])
+        length = turns if isinstance(turns, int) else DYNAMIC_INDEX
+        with self._inside(block, self._memo):
+            after, outputs = body(block.args[0], block.args[1:])
+            stacks = [
+                block.insert_arg(TensorType(element_of(x), (length, *shape_of(x))), len(block.args))
+                for x in outputs
+            ]
+            grown = [self.insert_slice(x, y, 0, block.args[0]) for x, y in zip(outputs, stacks, strict=True)]
+            self._builder.insert(scf.YieldOp(*after, *grown))
+        inits = [*carried, *(self.empty(shape_of(stack), element_of(stack)) for stack in stacks)]
+        op = scf.ForOp(self.index(0), end, self.index(1), inits, Region(block))
+        self.add(op)
+        return list(op.results[: len(carried)]), list(op.results[len(carried) :])
 
     def transpose(self, value: SSAValue, permutation: Sequence[int]) -> SSAValue:
         if list(permutation) == list(range(len(permutation))):
@@ -229,14 +424,19 @@ class TensorBuilder:
         type = TensorType(element_of(value), kept)
         return self.add(tensor.ExtractSliceOp(value, offsets, sizes, steps, type))
 
-    def insert_slice(self, part: SSAValue, value: SSAValue, axis: int, start: int, step: int = 1) -> SSAValue:
+    def insert_slice(
+        self, part: SSAValue, value: SSAValue, axis: int, start: int | SSAValue, step: int = 1
+    ) -> SSAValue:
         """`value` with `part`, which may lack the axis, in the place of elements of that axis."""
         shape = shape_of(value)
         offsets, sizes, steps = [0] * len(shape), list(shape), [1] * len(shape)
         same_rank = len(shape_of(part)) == len(shape)
-        offsets[axis], sizes[axis], steps[axis] = start, shape_of(part)[axis] if same_rank else 1, step
+        offsets[axis] = start if isinstance(start, int) else DYNAMIC_INDEX
+        sizes[axis], steps[axis] = shape_of(part)[axis] if same_rank else 1, step
+        places = [] if isinstance(start, int) else [start]
         dynamic = self._sizes(tuple(sizes))
-        return self.add(tensor.InsertSliceOp.get(part, value, sizes, offsets, steps, sizes=dynamic))
+        op = tensor.InsertSliceOp.get(part, value, sizes, offsets, steps, offsets=places, sizes=dynamic)
+        return self.add(op)
 
     def concat(self, values: Sequence[SSAValue], axis: int) -> SSAValue:
         shape = list(shape_of(values[0]))

@@ -92,11 +92,20 @@ def _load_json(file: Path) -> Tokenizer:
         backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise TokenizerError(f"{file}: not a tokenizer: {_first_line(error)}") from error
-    return Tokenizer(
-        backend.get_vocab_size(),
-        lambda text: backend.encode(text, add_special_tokens=False).ids,
-        lambda ids: backend.decode(ids, skip_special_tokens=True),
-    )
+
+    def encode(text: str) -> list[int]:
+        try:
+            return backend.encode(text, add_special_tokens=False).ids
+        except Exception as error:
+            raise TokenizerError(f"{file}: cannot encode this text: {_first_line(error)}") from error
+
+    def decode(ids: list[int]) -> str:
+        try:
+            return backend.decode(ids, skip_special_tokens=True)
+        except Exception as error:
+            raise TokenizerError(f"{file}: cannot decode these tokens: {_first_line(error)}") from error
+
+    return Tokenizer(backend.get_vocab_size(), encode, decode)
 
 
 def _load_sentencepiece(file: Path) -> Tokenizer:

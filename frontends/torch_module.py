@@ -16,10 +16,12 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
+from xdsl.dialects.builtin import UnitAttr
 
+from sterna.dialects.weight_ops import FLOAT_LAYERS
 from sterna.frontends import Imported
 from sterna.frontends.errors import FrontendError
-from sterna.frontends.torch_export import constants_of, import_program, quiet
+from sterna.frontends.torch_export import constants_of, import_program, plainly
 
 _WORDS = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -73,6 +75,7 @@ class TorchModuleFrontend:
         module = import_program(program, states=states, input_names=input_names)
         # state_dict leaves out buffers that are not saved; the program may use them.
         tensors = {**dict(source.named_buffers()), **source.state_dict(), **constants_of(program)}
+        module.attributes[FLOAT_LAYERS] = UnitAttr()
         return Imported(module, TensorStore(tensors))
 
 
@@ -89,7 +92,7 @@ def export(
     if dynamic_rows is not None:
         dynamic_shapes = _row_shapes(module, example_inputs, dynamic_rows)
     try:
-        with torch.no_grad(), quiet():
+        with torch.no_grad(), plainly():
             return torch.export.export(
                 module, tuple(example_inputs), dynamic_shapes=dynamic_shapes, strict=False
             )
