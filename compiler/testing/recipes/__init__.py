@@ -1,0 +1,21 @@
+"""How each operation is drawn: a table of name -> recipe. A new operation is one entry in one of these files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sterna.testing.drawing import Drawing
+from sterna.testing.recipes import elementwise, reductions, shapes, ternary
+from sterna.testing.recipes.idioms import IDIOMS
+
+Recipe = Callable[[Drawing], None]
+
+RECIPES: dict[str, Recipe] = {
+    **elementwise.RECIPES,
+    **shapes.RECIPES,
+    **reductions.RECIPES,
+    **ternary.RECIPES,
+}
+"""Every operation that the interpreter runs, the plainest first: a failure shrinks towards the first."""
+
+ALL: dict[str, Recipe] = {**RECIPES, **IDIOMS}

@@ -1,0 +1,99 @@
+"""What fuzzing found, in its smallest form: every input here once raised what no user should see, or hung."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+
+from sterna.artifact import MANIFEST, Artifact, ArtifactError
+from sterna.dialects.context import make_context, parse
+from sterna.dialects.errors import CompileError
+from sterna.frontends.errors import TokenizerError
+from sterna.frontends.tokenizer import Tokenizer
+from sterna.opt import main
+from sterna.passes import PASSES
+from tests.fuzz import targets
+
+TEXTS = {
+    "a float beyond its type": "func.func @f() { %0 = arith.constant 1e400 : f32 func.return }",
+    "an offset beyond 64 bits": (
+        "func.func @f(%x : tensor<?x8xf32>) {\n"
+        "  %0 = tensor.extract_slice %x[0, 18446744073709551616] [1, 1] [1, 1] : tensor<?x8xf32> to tensor<1x1xf32>\n"
+        "  func.return }"
+    ),
+    "a transpose of an axis that is not there": (
+        "func.func @f(%x : tensor<2x3xf32>, %y : tensor<3x2xf32>) {\n"
+        "  %0 = linalg.transpose ins(%x:tensor<2x3xf32>) outs(%y:tensor<3x2xf32>) permutation = [1, 7]\n"
+        "  func.return }"
+    ),
+    "an unclosed string": 'module attributes {"ternary.max_rows = 64 : i64, ternary.weights_bytes = 64 : i64} {}',
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_text_that_upstreams_parser_stumbles_over_is_refused(text: str) -> None:
+    with pytest.raises(CompileError):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_sterna_opt_gives_one_line_for_such_text(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.mlir"
+    path.write_text(text)
+    assert main([str(path)]) == 1
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: ") and captured.count("\n") == 1
+
+
+BRANCHES = """
+func.func @forward(%x : tensor<?x4xf32>) -> tensor<?x4xf32> {
+  cf.br ^bb1
+^bb1:
+  func.return %x : tensor<?x4xf32>
+}
+"""
+
+
+def test_passes_take_or_refuse_functions_of_several_blocks() -> None:
+    module = parse(BRANCHES)
+    PASSES["fold-weights"]().apply(make_context(), module)
+    with pytest.raises(CompileError, match="@forward has branches"):
+        PASSES["plan-memory"]().apply(make_context(), module)
+
+
+def test_an_input_that_is_no_tensor_cannot_be_returned() -> None:
+    module = parse("func.func @forward(%x : f32) -> f32 { func.return %x : f32 }")
+    assert isinstance(module, ModuleOp)
+    with pytest.raises(CompileError, match="an input of type f32 is returned"):
+        PASSES["plan-memory"]().apply(make_context(), module)
+
+
+def test_a_tokenizer_that_loads_and_cannot_encode_says_so(tmp_path: Path) -> None:
+    """Its unknown-token is not in its vocabulary."""
+    value = json.loads(targets.tokenizer_json_seeds()[0])
+    value["model"]["vocab"] = {"to": 1}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: cannot encode this text: WordLevel error"):
+        Tokenizer.load(tmp_path).encode("be")
+
+
+def test_an_artifacts_ir_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.sterna"
+    stage = "ir/0-imported.mlir"
+    import shutil
+
+    shutil.copytree(targets.good_artifact(), path)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"][stage] = {"bytes": 1, "sha256": hashlib.sha256(b"\xff").hexdigest()}
+    (path / stage).write_bytes(b"\xff")
+    (path / MANIFEST).write_bytes(targets.sealed(json.dumps(manifest).encode()))
+    with pytest.raises(
+        ArtifactError, match=r"0-imported\.mlir: expected UTF-8: invalid start byte at byte 0"
+    ):
+        Artifact.open(path).ir("imported")
