@@ -12,6 +12,7 @@ ARTIFACT := build/matmulfree-shakespeare.sterna
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
+BUDGET ?= 600
 # What tests need and pip does not have, as program:package.
 DEBIAN := bochs:bochs bochs:bochsbios bochs:bochs-term chromium:chromium chromedriver:chromium-driver
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -45,11 +46,20 @@ tools: ## Debian packages that the tests need: an emulator for AVX-512, a browse
 	@missing=""; for tool in $(DEBIAN); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	if [ -n "$$missing" ]; then $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $$missing >/dev/null; fi
 
+fuzz: $(VENV)/fuzz.stamp ## fuzz the readers of files and the compiler for BUDGET seconds
+	$(BIN)/python -m tests.fuzz --seconds $(BUDGET)
+
+mnist: $(VENV)/dev.stamp ## accuracy of the trained digit classifiers on 10,000 digits, which are downloaded
+	$(BIN)/python examples/classify_digits.py --all --digits 10000
+
 bench: $(VENV)/dev.stamp ## the benchmarks, each of which prints a table
 	for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
 
 inspector-js: ## build the inspector's viewer from its sources (needs npm)
 	cd compiler/inspector/web && npm ci --no-fund --no-audit && npm run check && npm run build
+
+onnx-table: $(VENV)/torch.stamp ## run ONNX's own tests and write what they say into docs/onnx.md
+	$(BIN)/python -m tests.onnx_conformance
 
 docs: $(VENV)/dev.stamp ## run every code block of README and docs/
 	$(BIN)/python -m pytest tests/test_documents.py
@@ -77,7 +87,11 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
-	$(PIP) install -c constraints.txt -e '.[torch,test,dev]'
+	$(PIP) install -c constraints.txt -e '.[torch,onnx,test,dev]'
 	@touch $@ $(VENV)/run.stamp
 
-.PHONY: help demo tools test check lint format types bench inspector-js docs clean link-tree
+$(VENV)/fuzz.stamp: pyproject.toml constraints.txt $(VENV)/dev.stamp
+	$(PIP) install -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+.PHONY: help demo tools test check fuzz lint format types bench mnist inspector-js docs clean link-tree

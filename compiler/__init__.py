@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sterna.api import compile
+    from sterna.dynamo.explain import explain
+    from sterna.in_memory import jit
     from sterna.model import CompiledModel, Generation, load
+    from sterna.onnx_export import export
 
 __version__ = "0.1.0"
-__all__ = ["CompiledModel", "Generation", "__version__", "compile", "load"]
+__all__ = ["CompiledModel", "Generation", "__version__", "compile", "explain", "export", "jit", "load"]
 
 _HOMES = {
     "compile": "sterna.api",
+    "explain": "sterna.dynamo.explain",
+    "export": "sterna.onnx_export",
+    "jit": "sterna.in_memory",
     "load": "sterna.model",
     "CompiledModel": "sterna.model",
     "Generation": "sterna.model",

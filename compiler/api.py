@@ -20,15 +20,17 @@ from sterna.progress import Progress, no_progress
 from sterna.targets.program import Program
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
     from sterna.frontends import Imported
 
-    Source = str | Path | torch.nn.Module
+    Source = str | Path | torch.nn.Module | onnx.ModelProto
 
 UNWATCHED = Instruments()
 """A pass that fails leaves a reproducer; nothing is printed."""
 
+ONNX_SUFFIX = ".onnx"
 COMPANIONS = ("tokenizer.json", "tokenizer.model")
 
 
@@ -43,11 +45,11 @@ def compile(
     progress: Progress = no_progress,
     **options: Any,
 ) -> CompiledModel:
-    """Compiles a checkpoint directory or a `torch.nn.Module`, and loads the result.
+    """Compiles a checkpoint directory, an ONNX model (a file or a ModelProto) or a `torch.nn.Module`; loads the result.
 
     A module needs `example_inputs`, as `torch.export` does; `options` go to the frontend (for a module: `dynamic_rows`,
-    `states`, `input_names`). `max_rows` is how many tokens a kernel takes at once. The artifact lives in a temporary
-    folder until `.save(path)`. CompileError says what cannot be compiled and where.
+    `states`, `input_names`; for an ONNX model: `sizes`). `max_rows` is how many tokens a kernel takes at once. The
+    artifact lives in a temporary folder until `.save(path)`. CompileError says what cannot be compiled and where.
     """
     folder = TemporaryDirectory(prefix="sterna-", ignore_cleanup_errors=True)
     path = Path(folder.name) / "model.sterna"
@@ -107,6 +109,7 @@ def emit(
     max_rows: int = 64,
     progress: Progress = no_progress,
     instruments: Instruments = UNWATCHED,
+    **options: Any,
 ) -> str:
     """The text of a stage of the IR (`kind` "mlir"), or of what the target makes of the last one.
 
@@ -116,7 +119,7 @@ def emit(
     if kind != "mlir" and kind not in chosen.emits:
         raise CompileError(f"target '{target}' emits {', '.join(('mlir', *chosen.emits))}, not '{kind}'")
     progress("importing", 0, 1)
-    imported = load_source(source, example_inputs)
+    imported = load_source(source, example_inputs, **options)
     observers = instruments.observers(_weight_source(source, imported))
     lower_until(imported.module, imported.weights, chosen, stage, max_rows=max_rows, observers=observers)
     if instruments.run:
@@ -127,6 +130,8 @@ def emit(
 def load_source(source: Source, example_inputs: Sequence[Any] | None, **options: Any) -> Imported:
     """What the frontend for that kind of source makes of it."""
     if not isinstance(source, str | Path):
+        if _is_onnx(source):
+            return find_frontend("onnx").load(source, **options)
         if example_inputs is None:
             raise CompileError(f"{type(source).__name__}: a module needs example_inputs: a tuple of tensors")
         return find_frontend("torch").load(source, example_inputs, **options)
@@ -134,8 +139,17 @@ def load_source(source: Source, example_inputs: Sequence[Any] | None, **options:
     if not path.exists():
         raise CompileError(f"{path}: no such file or directory")
     if not path.is_dir():
-        raise CompileError(f"{path}: expected a checkpoint directory with a config.json, found a file")
+        if path.suffix == ONNX_SUFFIX:
+            return find_frontend("onnx").load(path, **options)
+        raise CompileError(f"{path}: expected a checkpoint directory with a config.json, or a .onnx file")
+    if "sizes" in options:
+        raise CompileError(f"{path}: sizes are given to ONNX models; a checkpoint's are its own")
     return find_frontend("checkpoint").load(path, **options)
+
+
+def _is_onnx(source: object) -> bool:
+    """Whether that is an `onnx.ModelProto`; the package itself is not imported for the question."""
+    return type(source).__name__ == "ModelProto"
 
 
 def _weight_source(source: Source, imported: Imported) -> WeightSource:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from sterna.dialects.errors import CompileError
 
 FORMAT = "sterna-artifact"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 PAGE_BYTES = 4096
@@ -212,7 +212,11 @@ class Artifact:
     def ir(self, stage: str) -> str:
         for name in self.manifest.files:
             if name.startswith("ir/") and Path(name).stem.partition("-")[2] == stage:
-                return (self.path / name).read_text(encoding="utf-8")
+                try:
+                    return (self.path / name).read_text(encoding="utf-8")
+                except UnicodeDecodeError as error:
+                    place = f"{error.reason} at byte {error.start}"
+                    raise ArtifactError(f"{self.path / name}: expected UTF-8: {place}") from None
         raise ArtifactError(f"{self.path}: expected a stage of {', '.join(self.stages())}, found '{stage}'")
 
     def config(self) -> dict[str, Any]:

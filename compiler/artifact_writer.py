@@ -38,7 +38,15 @@ from sterna.dialects.ternary import Tensor, WeightOp
 from sterna.dialects.weights import WeightStore
 from sterna.progress import Progress, no_progress
 
-SAFETENSORS_TYPES = {"f32": ("F32", 4), "f16": ("F16", 2), "i8": ("I8", 1), "i64": ("I64", 8)}
+SAFETENSORS_TYPES = {
+    "f32": ("F32", 4),
+    "f16": ("F16", 2),
+    "i1": ("BOOL", 1),
+    "i8": ("I8", 1),
+    "i16": ("I16", 2),
+    "i32": ("I32", 4),
+    "i64": ("I64", 8),
+}
 
 
 @dataclass(frozen=True)

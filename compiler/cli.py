@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sterna import __version__
+from sterna.export_command import export_command
 from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
+from sterna.size_option import SIZE_OPTION, read_sizes
 
 if TYPE_CHECKING:
     from sterna.model import CompiledModel, Generation
@@ -26,7 +28,7 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
-OVERVIEW = """Compile MatMul-free (ternary) language models and run them.
+OVERVIEW = """Compile MatMul-free (ternary) models, of language and others, and run them.
 
 \b
 Examples:
@@ -34,28 +36,36 @@ Examples:
   sterna compile examples/checkpoints/matmulfree-shakespeare -o model.sterna
   sterna run model.sterna --prompt "ROMEO:" --greedy
   sterna compile examples/checkpoints/matmulfree-shakespeare --emit mlir --stage raised
+  sterna compile network.onnx -o network.sterna
+  sterna run network.sterna --input x=x.npy --output y.npz
 """
 
-RUN_HELP = """Continue a prompt with the model in MODEL, streaming the text to stdout.
+RUN_HELP = """Continue a prompt with the model in MODEL, streaming the text to stdout, or run it on arrays.
 
 MODEL is an artifact that `sterna compile` made, or a checkpoint: a directory with config.json and *.safetensors.
 A checkpoint is compiled first; the result is kept in the cache ($XDG_CACHE_HOME/sterna) for the next time.
+A model that is no language model takes arrays, each as --input NAME=FILE.npy or all in one .npz file, and gives arrays.
+MODEL may also be a .onnx file, which is compiled each time.
 
 \b
 Examples:
   sterna run model.sterna --prompt "Once upon a time" -n 100
   sterna run model.sterna --greedy < prompt.txt
   sterna run CHECKPOINT --prompt "ROMEO:" --temperature 0.7 --top-k 40 --seed 1
+  sterna run network.sterna --input x=x.npy --output y.npz
 """
 
-COMPILE_HELP = """Compile CHECKPOINT to an artifact, or print what the compiler makes of it.
+COMPILE_HELP = """Compile SOURCE to an artifact, or print what the compiler makes of it.
 
-CHECKPOINT is a directory with config.json, *.safetensors and a tokenizer. An artifact is a folder with everything
-that `sterna run` needs; it replaces an artifact of that name, and nothing else.
+SOURCE is a checkpoint (a directory with config.json, *.safetensors and a tokenizer), or a model in a .onnx file.
+An artifact is a folder with everything that `sterna run` needs; it replaces an artifact of that name, and nothing else.
+Sizes that an ONNX model leaves open are given by --size: a number, or T for the one that may differ from run to run.
 
 \b
 Examples:
   sterna compile CHECKPOINT -o model.sterna
+  sterna compile network.onnx -o network.sterna
+  sterna compile network.onnx --size batch=1 --size seq=T -o network.sterna
   sterna compile CHECKPOINT --emit mlir --stage imported
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
@@ -102,6 +112,19 @@ def commands() -> None: ...
 )
 @click.option("--target", default="cpu", show_default=True, help="What to compile a checkpoint for.")
 @click.option("--ignore-end", is_flag=True, help="Go on after the end-of-text token.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="An array (.npy), or FILE alone: several (.npz).",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where arrays go: .npz, or .npy for one.",
+)
+@SIZE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def run(
     model: Path,
@@ -116,12 +139,25 @@ def run(
     isa: str | None,
     target: str,
     ignore_end: bool,
+    inputs: tuple[str, ...],
+    output: Path | None,
+    sizes: tuple[str, ...],
     quiet: bool,
 ) -> None:
+    if inputs or output:
+        if prompt is not None:
+            raise click.UsageError("--input is for models that take arrays, and --prompt for language models")
+        _run_on_arrays(_load_model(model, target, threads, isa, quiet, sizes), inputs, output)
+        return
     if greedy and (top_k or top_p or seed is not None):
         raise click.UsageError("--greedy leaves nothing to choose: drop --top-k, --top-p and --seed")
+    compiled = _load_model(model, target, threads, isa, quiet, sizes)
+    if not compiled.has_tokenizer:
+        from sterna.arrays import described
+        from sterna.targets.program import InputError
+
+        raise InputError(f"{model} takes arrays, as --input NAME=FILE.npy: {described(compiled.inputs)}")
     text = _read_prompt() if prompt is None else prompt
-    compiled = _load_model(model, target, threads, isa, quiet)
     _write(text)
     generation = compiled.generate(
         text,
@@ -139,7 +175,7 @@ def run(
 
 
 @commands.command(name="compile", help=COMPILE_HELP, short_help="Compile a checkpoint, or look inside.")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--target", default="cpu", show_default=True, help="What to compile for (see `sterna targets`)."
 )
@@ -156,16 +192,18 @@ def run(
 @click.option(
     "--max-rows", type=click.IntRange(1, 4096), default=64, show_default=True, help="Tokens a kernel takes."
 )
+@SIZE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click_options
 def compile_(
-    checkpoint: Path,
+    source: Path,
     target: str,
     output: Path | None,
     kind: str | None,
     stage: str | None,
     isa: str | None,
     max_rows: int,
+    sizes: tuple[str, ...],
     quiet: bool,
     **watching: Any,
 ) -> None:
@@ -186,7 +224,7 @@ def compile_(
     if kind is not None or output is None:
         with reporting(quiet or instruments.watches) as progress:
             text = api.emit(
-                checkpoint,
+                source,
                 kind or "mlir",
                 target,
                 stage=stage,
@@ -194,6 +232,7 @@ def compile_(
                 max_rows=max_rows,
                 progress=progress,
                 instruments=instruments,
+                **read_sizes(sizes),
             )
         if output is not None:
             output.write_text(text, encoding="utf-8")
@@ -202,12 +241,13 @@ def compile_(
     else:
         with reporting(quiet or instruments.watches) as progress:
             api.build(
-                checkpoint,
+                source,
                 output,
                 target,
                 max_rows=max_rows,
                 progress=progress,
                 instruments=instruments,
+                **read_sizes(sizes),
             )
         if not quiet:
             click.echo(_summary(output), err=True)
@@ -257,6 +297,7 @@ def reduce(
 
 
 commands.add_command(inspect_command)
+commands.add_command(export_command)
 
 
 @commands.command()
@@ -271,11 +312,34 @@ def targets() -> None:
             click.echo(f"{'':8} {line}")
 
 
-def _load_model(path: Path, target: str, threads: int | None, isa: str | None, quiet: bool) -> CompiledModel:
-    """The model of an artifact, or of a checkpoint that is compiled now or was before."""
+def _run_on_arrays(model: CompiledModel, inputs: Sequence[str], output: Path | None) -> None:
+    from sterna.arrays import read_arrays, shape_text, write_arrays
+
+    results = model.run(read_arrays(inputs))
+    if output is not None:
+        write_arrays(output, results)
+        return
+    for name, array in results.items():
+        _write(f"{name}: {array.dtype} {shape_text(array.shape)}\n{array}\n")
+
+
+def _load_model(
+    path: Path, target: str, threads: int | None, isa: str | None, quiet: bool, sizes: Sequence[str] = ()
+) -> CompiledModel:
+    """The model of an artifact, or of a source that is compiled now or, if it is a checkpoint, was before."""
     from sterna.artifact import ArtifactError, is_artifact
     from sterna.model import load
 
+    if path.suffix == ".onnx" and path.is_file():
+        from sterna import api
+        from sterna.progress import reporting
+
+        with reporting(quiet) as progress:
+            return api.compile(path, target, threads=threads, isa=isa, progress=progress, **read_sizes(sizes))
+    if sizes:
+        raise click.UsageError(
+            "--size is for .onnx files: an artifact's sizes were given when it was compiled"
+        )
     if is_artifact(path) or not (path / "config.json").exists():
         return load(path, threads=threads, isa=isa)
     from sterna.cache import cached_artifact, drop_others

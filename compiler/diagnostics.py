@@ -5,11 +5,9 @@ from __future__ import annotations
 from xdsl.utils.exceptions import ArgSpecParseError, DiagnosticException, ParseError
 
 from sterna.dialects.errors import CompileError
-from sterna.frontends.errors import FrontendError, UnsupportedOpsError
 
 INPUT_ERRORS: tuple[type[BaseException], ...] = (
     CompileError,
-    FrontendError,
     DiagnosticException,
     ParseError,
     ArgSpecParseError,
@@ -30,10 +28,7 @@ def one_line(error: BaseException) -> str:
             # The message is a heading, the offending text, carets, then what was expected.
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             return f"cannot read the passes: {lines[-1]}" + (f", in '{lines[2]}'" if len(lines) > 3 else "")
-        case CompileError() | FrontendError():
-            return str(error)
-        case UnsupportedOpsError():
-            # A list, with a line for each op.
+        case CompileError():
             return str(error)
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}"

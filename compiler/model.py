@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from sterna.arrays import as_given, held, in_order, run_by_sample
 from sterna.artifact import Artifact, ArtifactError
 from sterna.dialects.errors import CompileError
 from sterna.plugins import find_target
@@ -103,23 +104,43 @@ class CompiledModel:
 
         copy_artifact(self.artifact.path, Path(path))
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Runs on arrays of the model's own input shapes, states at zero: one array, or a tuple of the outputs."""
-        outputs, _ = self.step(*inputs)
+    @property
+    def inputs(self) -> tuple[ProgramTensor, ...]:
+        """What a caller gives, states left out: names, shapes (-1 is any number of rows), types."""
+        return tuple(tensor for tensor in self.program.inputs if not tensor.is_state)
+
+    @property
+    def outputs(self) -> tuple[ProgramTensor, ...]:
+        return tuple(tensor for tensor in self.program.outputs if not tensor.is_state)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts are what it takes."""
+        return any(name.startswith("tokenizer.") for name in self.artifact.manifest.files)
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Runs on arrays by position or name, states at zero: one array, or a tuple of the outputs."""
+        outputs, _ = self.step(*in_order(self.inputs, inputs, named))
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs by name, of inputs by name; states at zero."""
+        outputs, _ = self.step(*in_order(self.inputs, (), inputs))
+        return {tensor.name: array for tensor, array in zip(self.outputs, outputs, strict=True)}
 
     def step(
         self, *inputs: Any, states: Sequence[Array] | None = None
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """Runs from the given states (zero if None); returns the outputs and the states after the last row."""
-        plain = [tensor for tensor in self.program.inputs if not tensor.is_state]
-        if len(inputs) != len(plain):
-            names = ", ".join(tensor.name for tensor in plain)
-            raise GenerationError(f"expected {len(plain)} inputs ({names}), found {len(inputs)}")
-        arrays = [np.asarray(value, tensor.dtype) for value, tensor in zip(inputs, plain, strict=True)]
-        results = self._executable.run([*arrays, *(self.initial_states() if states is None else states)])
-        count = sum(not tensor.is_state for tensor in self.program.outputs)
-        return results[:count], results[count:]
+        given = in_order(self.inputs, inputs, {})
+        arrays = [held(value, tensor) for value, tensor in zip(given, self.inputs, strict=True)]
+        if any(tensor.batch_axis is not None for tensor in self.inputs):
+            results = run_by_sample(self._executable.run, self.inputs, self.outputs, arrays)
+        else:
+            results = self._executable.run([*arrays, *(self.initial_states() if states is None else states)])
+        count = len(self.outputs)
+        outputs = zip(results[:count], self.outputs, strict=True)
+        return tuple(as_given(array, tensor) for array, tensor in outputs), results[count:]
 
     def initial_states(self) -> list[Array]:
         return [np.zeros(tensor.shape, tensor.dtype) for tensor in self.program.inputs if tensor.is_state]
@@ -209,11 +230,17 @@ class CompiledModel:
                 clock.decode += perf_counter() - began
 
     def _run_tokens(self, tokens: Array, states: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
-        tensor = self._token_input()
-        vocabulary = self.program.outputs[0].columns
-        shape = [tokens.size if size == -1 else size for size in tensor.shape]
-        (logits,), after = self.step(tokens.reshape(shape), states=states)
-        return logits.reshape(-1, vocabulary), after
+        """The states carry all that a piece must know of those before it, so that long texts run in pieces."""
+        tensor, vocabulary = self._token_input(), self.program.outputs[0].columns
+        whole = self.program.in_pieces or not states
+        length = max(tokens.size, 1) if whole else self.program.max_rows
+        rows: list[Array] = []
+        for first in range(0, max(tokens.size, 1), length):
+            piece = tokens[first : first + length]
+            shape = [piece.size if size == -1 else size for size in tensor.shape]
+            (logits,), states = self.step(piece.reshape(shape), states=states)
+            rows.append(logits.reshape(-1, vocabulary))
+        return np.concatenate(rows), tuple(states)
 
     def _token_input(self) -> ProgramTensor:
         inputs = [tensor for tensor in self.program.inputs if not tensor.is_state]
@@ -260,5 +287,5 @@ def _program(artifact: Artifact) -> Program:
         return Program.from_json(dict(artifact.manifest.program))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
-            f"{artifact.path}/manifest.json: field 'program': cannot be read: {error!r}"
+            f"{artifact.path}/manifest.json: field 'program': cannot be read: {repr(error)[:200]}"
         ) from None

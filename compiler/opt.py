@@ -19,6 +19,7 @@ from xdsl.xdsl_opt_main import xDSLOptMain
 
 from sterna import passes
 from sterna.diagnostics import INPUT_ERRORS, one_line
+from sterna.dialects.context import read, verify
 from sterna.dialects.errors import CompileError
 from sterna.dialects.llvm_vector import LLVMVector
 from sterna.dialects.ternary import Ternary, WeightOp
@@ -107,8 +108,10 @@ class SternaOptMain(xDSLOptMain):
         self.args.seed = self.args.seed or configuration.seed
 
     def apply_passes(self, prog: ModuleOp) -> None:
-        if not self.args.disable_verify:
-            prog.verify()
+        if self.args.verify_diagnostics:
+            prog.verify()  # its errors are what that option prints
+        elif not self.args.disable_verify:
+            verify(prog, self.get_input_name())
         source = WeightSource(self.ctx.weights, self.args.weights and portable_source(self.args.weights))
         run_passes(
             self.ctx,
@@ -130,7 +133,13 @@ class SternaOptMain(xDSLOptMain):
         return super().prepare_input()
 
     def parse_chunk(self, chunk: IO[bytes], file_extension: str, start_offset: int = 0) -> ModuleOp | None:
-        module = super().parse_chunk(chunk, file_extension, start_offset)
+        if file_extension == "mlir":
+            text = chunk.read().decode("utf-8")
+            implicit = not self.args.no_implicit_module
+            name = self.get_input_name()
+            module = read(text, name, self.ctx, line=start_offset + 1, implicit_module=implicit)
+        else:
+            module = super().parse_chunk(chunk, file_extension, start_offset)
         if module is not None and self.args.weights is not None:
             self.ctx.weights = open_weights(self.args.weights, module)
         return module

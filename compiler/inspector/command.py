@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from sterna.size_option import SIZE_OPTION, read_sizes
+
 INSPECT_HELP = """Show in a browser what every pass does to SOURCE.
 
-SOURCE is a checkpoint directory, a file of IR text, or an artifact, of which the report shows the stages that it
-keeps. The report is one HTML file that needs no network: the
-IR before and after every pass, each op followed to the line of Python that it came from, the dataflow, the
-cost of a token, and the code that the target emits. Keys are listed under '?'.
+SOURCE is a checkpoint directory, an ONNX model, a file of IR text, or an artifact, of which the report shows the
+stages that it keeps. The report is one HTML file that needs no network: the IR before and after every pass, each op
+followed to the line of Python that it came from, the dataflow, the cost of a token, and the code that the target emits.
+Keys are listed under '?'.
 
 \b
 Examples:
@@ -48,6 +50,7 @@ Examples:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="With --serve. Default: any that is free."
 )
+@SIZE_OPTION
 @click.option("--browser/--no-browser", default=True, help="With --serve: open the browser.")
 def inspect_command(
     source: Path,
@@ -59,6 +62,7 @@ def inspect_command(
     output: Path | None,
     serving: bool,
     port: int,
+    sizes: tuple[str, ...],
     browser: bool,
 ) -> None:
     if output is None and not serving:
@@ -66,7 +70,7 @@ def inspect_command(
     # The command line must start at once, and the compiler takes half a second to import.
     from sterna.inspector.inspect import Request, inspect_source
 
-    request = Request(source, target, passes, weights, isa, max_rows)
+    request = Request(source, target, passes, weights, isa, max_rows, **read_sizes(sizes))
     if serving:
         _serve(request, output, port, browser)
         return

@@ -152,13 +152,16 @@ def op_cost(op: Operation, rows: int, weights: set[SSAValue]) -> Cost:
 def _arithmetic(op: Operation, rows: int) -> Cost:
     """Ops of the ternary dialect, by the formulas in their docstrings, and elementwise arith and math."""
     match op:
-        case ternary.AccumulateOp():
-            return Cost(additions=_elements(op.q, rows) * _dims(op.w.type, rows)[0])
+        case ternary.AccumulateOp() | ternary.ConvolveOp():
+            return Cost(additions=_elements(op.acc, rows) * _dims(op.w.type, rows)[1])
         case ternary.DequantizeOp():
             return Cost(
                 multiplications=_elements(op.step, rows) + _elements(op.acc, rows),
                 other=_elements(op.acc, rows),
             )
+        case ternary.ThresholdOp():
+            compared = _elements(op.x, rows) * _dims(op.thresholds.type, rows)[1]
+            return Cost(additions=compared, other=compared)
         case ternary.RmsNormOp():
             n, t = _elements(op.x, rows), _row_count(op.x, rows)
             return Cost(additions=n + t, multiplications=3 * n, other=3 * t)

@@ -1,8 +1,9 @@
-"""From a checkpoint or a file of IR to a report: runs the pipeline under the recorder, and emits the target's code."""
+"""From a model or a file of IR to a report: runs the pipeline under the recorder, and emits the target's code."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -33,9 +34,10 @@ class NamesSymbols(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What to inspect: a checkpoint directory, a file of IR, or an artifact, which keeps stages and runs no passes.
+    """What to inspect: a model, a file of IR, or an artifact, which keeps stages and runs no passes.
 
-    Without `passes`, the pipeline is the target's.
+    A model is a checkpoint directory or an ONNX file, whose open sizes `sizes` gives. Without `passes`, the pipeline is
+    the target's.
     """
 
     source: Path
@@ -44,6 +46,7 @@ class Request:
     weights: str | None = None
     isa: str | None = None
     max_rows: int = 64
+    sizes: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,12 @@ def emitted(
 
 def _read(request: Request) -> tuple[ModuleOp, WeightStore | None]:
     source = request.source
-    if source.is_dir():
-        if request.weights is not None:
-            raise CompileError("a checkpoint brings its weights: --weights goes with a file of IR")
-        from sterna.api import load_source
+    from sterna.api import ONNX_SUFFIX, load_source
 
-        imported = load_source(source, None)
+    if source.is_dir() or source.suffix == ONNX_SUFFIX:
+        if request.weights is not None:
+            raise CompileError("a model brings its weights: --weights goes with a file of IR")
+        imported = load_source(source, None, **({"sizes": dict(request.sizes)} if request.sizes else {}))
         return imported.module, imported.weights
     from sterna.opt import open_weights
 

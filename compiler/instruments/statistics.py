@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -20,6 +20,8 @@ from sterna.inspector.cost import encoding_name, type_bytes
 from sterna.instruments.console import InstrumentConsole
 from sterna.instruments.ir_diff import VALUE
 from sterna.pass_runner import PassObserver, Stage, Step
+from sterna.passes.linear_layers import linear_layers
+from sterna.passes.ternarize import TernarizePass
 
 MATCH = RewritePattern.match_and_rewrite.__name__
 
@@ -62,6 +64,8 @@ class PassStatistics:
     matches: Mapping[str, int]
     before: Census
     after: Census
+    layers: Sequence[str] = ()
+    """Of the pass that has the last word on them: what every linear layer is."""
 
     def facts(self) -> list[tuple[int | str, str]]:
         """(number, what it counts), in the order in which a reader wants them."""
@@ -79,6 +83,7 @@ class PassStatistics:
                 rows.append((f"{change:+}", f"bytes of {encoding} weights"))
         if saved := old.weight_bytes.total() - new.weight_bytes.total():
             rows.append((abs(saved), f"bytes of weights {'saved' if saved > 0 else 'more'}"))
+        rows += [(number, f"linear layer {layer}") for number, layer in enumerate(self.layers, 1)]
         return rows
 
 
@@ -99,7 +104,10 @@ class CountStatistics(PassObserver):
 
     def after(self, step: Step, stage: Stage, seconds: float) -> None:
         assert self._before is not None, "after follows before"
-        self.collected.append(PassStatistics(step.name, self._matches, self._before, Census.of(stage)))
+        is_last_word = step.name == TernarizePass.name
+        layers = [str(layer) for layer in linear_layers(stage.module)] if is_last_word else []
+        census = Census.of(stage)
+        self.collected.append(PassStatistics(step.name, self._matches, self._before, census, layers))
 
     def end(self) -> None:
         table = Table("pass", title="Statistics of passes", title_justify="left", box=None)

@@ -106,19 +106,23 @@ def test_a_damaged_tokenizer(
     assert "tokenizer.json: not a tokenizer" in one_error_line(capsys)
 
 
-def test_a_model_that_is_not_ternary_lists_its_linears(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_that_claims_to_be_ternary_and_is_not_lists_its_linears() -> None:
+    """A checkpoint's importer makes the claim; that of any module does not, and is made to here."""
     import torch
     from torch import nn
 
-    import sterna
     from sterna.dialects.errors import CompileError
+    from sterna.dialects.weight_ops import FLOAT_LAYERS
+    from sterna.frontends.torch_module import TorchModuleFrontend
+    from sterna.lowering import lower
+    from sterna.plugins import find_target
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(32, 16, bias=False), nn.ReLU(), nn.Linear(16, 8, bias=False))
+    imported = TorchModuleFrontend().load(net.eval(), (torch.randn(2, 32),))
+    del imported.module.attributes[FLOAT_LAYERS]
     with pytest.raises(CompileError) as error:
-        sterna.compile(net.eval(), example_inputs=(torch.randn(2, 32),))
+        lower(imported.module, imported.weights, find_target("cpu"))
     assert "2 linear layers are not ternary" in str(error.value)
     assert all(f"@{n}." in str(error.value) for n in (0, 2))
     assert "\n" not in str(error.value)
