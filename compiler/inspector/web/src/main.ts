@@ -43,6 +43,8 @@ function start(recording: Recording): void {
     typing = window.setTimeout(() => app.find(search.value), 120);
   });
   search.addEventListener("keydown", (event) => {
+    // A search that still waits would come after this key, and go back to the first match.
+    if (event.key === "Enter" || event.key === "Escape") clearTimeout(typing);
     if (event.key === "Enter") {
       if (app.search !== search.value) app.find(search.value);
       else (app.view === "code" ? code : compare).nextHit(event.shiftKey ? -1 : 1);
