@@ -20,7 +20,7 @@ from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.weights import WeightStore
 from sterna.passes.derived_weights import weight_name
 from sterna.targets.interface import EntryValue, dtype_name, entry_values, find_entry
-from sterna.targets.onnx import rows, structure
+from sterna.targets.onnx import rows, structure, windows
 from sterna.targets.onnx.graph import ROWS, Graph
 from sterna.targets.onnx.initializers import TYPES, Initializers
 from sterna.targets.onnx.scalars import SCALARS
@@ -55,7 +55,8 @@ EMITTERS: dict[type[Operation], Callable[..., Sequence[str]]] = {
     ternary.ScanOp: rows.scan,
     ternary.ElementwiseOp: rows.elementwise,
     ternary.ProjectOp: rows.project,
-    ternary.WindowsOp: structure.windows,
+    ternary.WindowsOp: windows.windows,
+    ternary.ConvolveOp: windows.convolve,
     ternary.GatherOp: structure.gather,
     ternary.TopKOp: structure.top_k,
     tensor_dialect.SplatOp: structure.splat,

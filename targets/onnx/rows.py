@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from onnx import TensorProto, helper
 from xdsl.dialects.builtin import f32
-from xdsl.ir import Block, Operation, SSAValue
+from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sterna.dialects import ternary
 from sterna.dialects.errors import CompileError
@@ -94,27 +94,33 @@ def norm_quantize(graph: Graph, op: ternary.NormQuantizeOp, x: str, *others: str
     return *quantized, *steps
 
 
-def product(graph: Graph, x: SSAValue, value: str, w: SSAValue, trits: str, groups: int = 1) -> str:
-    """x times the transposed trits: int32, or float32 as x is."""
+def product(
+    graph: Graph, x: str, rows: Sequence[int], element: Attribute, w: SSAValue, trits: str, groups: int
+) -> str:
+    """x, `[*rows, groups * K]` of that element, times the transposed trits: int32, or float32 as x is."""
     channels, columns = tensor(w).get_shape()
     right = graph.reshape(trits, (groups, channels // groups, columns)) if groups > 1 else trits
     right = graph.node("Transpose", right, perm=[0, 2, 1] if groups > 1 else [1, 0])
-    if tensor(x).element_type == f32:
+    if element == f32:
         name, right = "MatMul", graph.cast(right, TensorProto.FLOAT)
     else:
         name = "MatMulInteger"
-    rows = tensor(x).get_shape()[:-1]
     if groups == 1:
         # MatMulInteger has no one-dimensional form in ONNX Runtime.
-        left = graph.unsqueeze(value, 0) if not rows else value
+        left = graph.unsqueeze(x, 0) if not rows else x
         result = graph.node(name, left, right)
         return graph.squeeze(result, 0) if not rows else result
-    left = graph.unsqueeze(graph.reshape(value, (*rows, groups, columns)), -2)
+    left = graph.unsqueeze(graph.reshape(x, (*rows, groups, columns)), -2)
     return graph.reshape(graph.node(name, left, right), (*rows, channels))
 
 
+def rows_by_trits(graph: Graph, x: SSAValue, value: str, w: SSAValue, trits: str, groups: int = 1) -> str:
+    type = tensor(x)
+    return product(graph, value, type.get_shape()[:-1], type.element_type, w, trits, groups)
+
+
 def accumulate(graph: Graph, op: ternary.AccumulateOp, x: str, w: str) -> Results:
-    return (product(graph, op.x, x, op.w, w, op.group_count),)
+    return (rows_by_trits(graph, op.x, x, op.w, w, op.group_count),)
 
 
 def rescale(graph: Graph, acc: str, step: str, scale: str, step_rank: int) -> str:
@@ -184,7 +190,7 @@ def project(graph: Graph, op: ternary.ProjectOp, *inputs: str) -> Results:
     values: list[str] = []
     for w, scale, read in zip(op.weights, op.scales, op.reads.get_values(), strict=True):
         q, step = op.q[read], op.steps[read]
-        acc = product(graph, q, names[q], w, names[w])
+        acc = rows_by_trits(graph, q, names[q], w, names[w])
         values.append(rescale(graph, acc, names[step], names[scale], rank(step)))
     extras = [names[extra] for extra in op.extras]
     return whole(graph, op, region(graph, op.body.block, [*values, *extras]))

@@ -21,6 +21,7 @@ from sterna.dialects.ternary import tensor as type_of
 from sterna.targets.onnx.graph import Graph, Shape
 from sterna.targets.onnx.rows import Results, region
 from sterna.targets.onnx.scalars import is_narrow, onnx_type
+from sterna.targets.onnx.windows import numbers
 
 REDUCTIONS: dict[type[Operation], tuple[str, str]] = {
     arith.AddfOp: ("ReduceSum", "Add"),
@@ -39,10 +40,6 @@ REDUCTIONS: dict[type[Operation], tuple[str, str]] = {
 
 def shape_of(value: SSAValue) -> Shape:
     return type_of(value).get_shape()
-
-
-def numbers(array: DenseArrayBase[IntegerType]) -> tuple[int, ...]:
-    return tuple(int(number) for number in array.get_values())
 
 
 def splat(graph: Graph, op: tensor.SplatOp, scalar: str, *sizes: str) -> Results:
@@ -221,41 +218,6 @@ def _contract(
     type = onnx_type(element if element != i32 else i32)
     wide = [graph.cast(value, type) for value in (x, y)]
     return graph.node("Add", init, graph.node("Einsum", *wide, equation=f"{terms[0]},{terms[1]}->{terms[2]}"))
-
-
-def windows(graph: Graph, op: ternary.WindowsOp, x: str) -> Results:
-    """Padding, then for every axis that slides a look-up of all its windows, then their axes moved to the end."""
-    shape = shape_of(op.x)
-    low, high, axes = numbers(op.low), numbers(op.high), numbers(op.axes)
-    if any(shape[axis] == DYNAMIC_INDEX for axis in axes):
-        raise CompileError("windows over a dynamic axis have no ONNX form here", op.location)
-    before, after = [0] * len(shape), [0] * len(shape)
-    for axis, first, last in zip(axes, low, high, strict=True):
-        before[axis], after[axis] = first, last
-    number = np.array(op.padding.value.data, dtype_of(type_of(op.x)))
-    value = graph.node("Pad", x, graph.integers([*before, *after]), graph.constant(number))
-    sizes, strides, dilations = numbers(op.sizes), numbers(op.strides), numbers(op.dilations)
-    for n in reversed(range(len(axes))):
-        span = (sizes[n] - 1) * dilations[n] + 1
-        count = (shape[axes[n]] + low[n] + high[n] - span) // strides[n] + 1
-        places = np.arange(count)[:, None] * strides[n] + np.arange(sizes[n]) * dilations[n]
-        value = graph.node("Gather", value, graph.constant(places.astype(np.int64)), axis=axes[n])
-    # Each sliding axis is now two, its positions and its offsets.
-    position: dict[int, int] = {}
-    offset: dict[int, int] = {}
-    rest: list[int] = []
-    at = 0
-    for axis in range(len(shape)):
-        if axis in axes:
-            position[axis], offset[axis] = at, at + 1
-            at += 2
-        else:
-            if axis >= op.leading.value.data:
-                rest.append(at)
-            at += 1
-    leading = list(range(op.leading.value.data))
-    order = [*leading, *(position[a] for a in axes), *rest, *(offset[a] for a in axes)]
-    return (graph.reshape(graph.node("Transpose", value, perm=order), shape_of(op.result)),)
 
 
 def gather(graph: Graph, op: ternary.GatherOp, data: str, indices: str) -> Results:

@@ -195,3 +195,51 @@ def test_packed_trits_read_back(trits: Array) -> None:
     fields = (data[:, None] >> np.arange(0, 8, 2)).reshape(-1) & 3
     signed = np.where(fields > 1, fields.astype(np.int8) - 4, fields.astype(np.int8))
     np.testing.assert_array_equal(signed[: trits.size], trits)
+
+
+CONVOLUTIONS = {
+    "same": ("?x3x6x5", 1, [1], [2, 3], [3, 3], [1, 1], [1, 1], [1, 1], [1, 1], "?x6x5x", 27),
+    "strided": ("?x2x9x8", 2, [1], [2, 3], [3, 2], [2, 3], [2, 1], [0, 1], [2, 0], "?x4x3x", 6),
+    "dilated": ("?x4x16", 2, [1], [2], [3], [2], [3], [1], [0], "?x6x", 6),
+    "channels last": ("?x7x4", 1, [1], [1], [3], [1], [1], [2], [0], "?x7x", 12),
+    "depthwise": ("?x6x7", 6, [1], [2], [4], [1], [1], [0], [0], "?x4x", 4),
+    "one channel": ("?x8x8", 1, [1], [1, 2], [3, 3], [1, 1], [1, 1], [0, 0], [0, 0], "?x6x6x", 9),
+    "two leading": ("?x2x3x6", 3, [2], [3], [2], [2], [1], [0], [0], "?x2x3x", 2),
+    "over T": ("?x3", 1, [0], [0], [3], [1], [1], [2], [0], "?x", 9),
+    "groups inside a channel": ("?x3x9", 6, [1], [2], [4], [1], [1], [0], [0], "?x6x", 2),
+}
+"""Shape of x, groups, leading axes, the lists of the windows, the result's axes, and the columns of a group."""
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("padding", [0, 3])
+@settings(max_examples=4)
+@given(rows=st.sampled_from([1, 2, 6]), seed=st.integers(0, 2**32 - 1))
+def test_integer_convolutions_are_identical(kind: str, padding: int, rows: int, seed: int) -> None:
+    shape, groups, (leading,), axes, sizes, strides, dilations, low, high, result, columns = CONVOLUTIONS[
+        kind
+    ]
+    random = np.random.default_rng(seed)
+    module = parse(f"""
+        ternary.weight @w : tensor<6x{columns}x!ternary.trit>
+        func.func @forward(%x : tensor<{shape}xi8>) -> tensor<{result}6xi32> {{
+          %w = ternary.load @w : tensor<6x{columns}x!ternary.trit>
+          %y = ternary.convolve %x, %w groups = {groups} leading = {leading} axes = {axes} sizes = {sizes}
+            strides = {strides} dilations = {dilations} low = {low} high = {high} padding = {padding} : i8
+            : tensor<{shape}xi8>, tensor<6x{columns}x!ternary.trit> -> tensor<{result}6xi32>
+          func.return %y : tensor<{result}6xi32>
+        }}""")
+    x = random.integers(-128, 128, [rows, *map(int, shape.split("x")[1:])]).astype(np.int8)
+    w = random.integers(-1, 2, (6, columns)).astype(np.int8)
+    assert_same(module, [x], ArrayStore({"w": w}))
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_windows_slide_over_the_dynamic_axis(rows: int) -> None:
+    module = parse("""
+        func.func @forward(%x : tensor<?x4xf32>) -> tensor<?x4x3xf32> {
+          %y = ternary.windows %x leading = 0 axes = [0] sizes = [3] strides = [1] dilations = [2] low = [3] high = [1]
+            padding = 0.5 : f32 : tensor<?x4xf32> -> tensor<?x4x3xf32>
+          func.return %y : tensor<?x4x3xf32>
+        }""")
+    assert_same(module, [np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)])
