@@ -70,7 +70,7 @@ def test_passes_take_or_refuse_functions_of_several_blocks() -> None:
 def test_an_input_that_is_no_tensor_cannot_be_returned() -> None:
     module = parse("func.func @forward(%x : f32) -> f32 { func.return %x : f32 }")
     assert isinstance(module, ModuleOp)
-    with pytest.raises(CompileError, match="an input of type f32 is returned"):
+    with pytest.raises(CompileError, match="a scalar of type f32 is returned; expected tensors"):
         PASSES["plan-memory"]().apply(make_context(), module)
 
 
