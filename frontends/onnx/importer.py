@@ -45,7 +45,7 @@ from sterna.frontends.onnx.older import is_known
 from sterna.frontends.onnx.operators import EMITTERS
 from sterna.frontends.onnx.qonnx import UNVERSIONED
 from sterna.frontends.onnx.reader import Model, graphs_of, node_place, normal_domain, read_opsets
-from sterna.frontends.onnx.schemas import check_node, schema_of
+from sterna.frontends.onnx.schemas import check_call, check_node, schema_of
 from sterna.frontends.onnx.scope import Program, Scope
 from sterna.frontends.onnx.sizes import ir_shape, ir_size, shape_text
 from sterna.frontends.onnx.tensors import stored_tensor
@@ -272,6 +272,8 @@ class _Nodes:
             raise Failed
         if schema is not None:
             check_node(node, schema, inputs, place)
+        else:
+            check_call(emitter, inputs, place)
         return self._apply(emitter, Node(node, scope, version, place), inputs)
 
     def _apply(

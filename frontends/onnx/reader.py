@@ -18,6 +18,8 @@ from sterna.frontends.onnx.errors import OnnxError, shown
 OLDEST_OPSET = 7
 LARGEST_FILE = (1 << 31) - 1
 """Bytes: protobuf's own limit. Larger models keep their tensors in external files."""
+LARGEST_VERSION = (1 << 31) - 1
+"""Of an opset: onnx keeps them in an int."""
 DEEPEST = 16
 """Graphs in attributes of nodes of graphs in attributes..."""
 
@@ -79,11 +81,11 @@ def check_model(proto: ModelProto, name: str, folder: Path | None) -> Model:
         raise OnnxError(f"{name}: opset_import: no version of the standard operators (domain '')")
     functions: dict[FunctionKey, FunctionProto] = {}
     for function in proto.functions:
+        _check_function(function, f"{name}: function '{shown(function.name)}'")
         key = (normal_domain(function.domain), function.name, function.overload)
         if key in functions:
             raise OnnxError(f"{name}: functions: '{shown(function.name)}' is defined twice")
         functions[key] = function
-        _check_names(function.input, f"{name}: function '{shown(function.name)}': input")
     _check_graph(proto.graph, f"{name}: graph", 0)
     return Model(proto, name, folder, opsets, functions)
 
@@ -96,7 +98,10 @@ def read_opsets(imports: Sequence[object], name: str) -> dict[str, int]:
     """The opset version of each domain; OnnxError for a version that is not known."""
     opsets: dict[str, int] = {}
     for entry in imports:
-        domain, version = normal_domain(str(getattr(entry, "domain", ""))), int(getattr(entry, "version", 0))
+        domain, version = normal_domain(getattr(entry, "domain", "")), int(getattr(entry, "version", 0))
+        _check_text(name, "opset_import", domain)
+        if not 0 <= version <= LARGEST_VERSION:
+            raise OnnxError(f"{name}: opset_import: domain '{shown(domain)}' has no version {version}")
         newest = defs.onnx_opset_version()
         if domain == "" and not OLDEST_OPSET <= version <= newest:
             raise OnnxError(
@@ -112,6 +117,7 @@ def _check_graph(graph: GraphProto, where: str, depth: int) -> None:
     """Names are defined once, and graphs in graphs have an end."""
     if depth > DEEPEST:
         raise OnnxError(f"{where}: graphs are nested more than {DEEPEST} deep")
+    _check_text(where, "name", graph.name, *(value.name for value in graph.output))
     _check_names([value.name for value in graph.input], f"{where}: input")
     _check_names([tensor.name for tensor in graph.initializer], f"{where}: initializer")
     if graph.sparse_initializer:
@@ -120,15 +126,39 @@ def _check_graph(graph: GraphProto, where: str, depth: int) -> None:
     made: dict[str, str] = dict.fromkeys(inputs, "an input or initializer")
     for number, node in enumerate(graph.node):
         place = node_place(node, number)
-        for text in (node.op_type, node.domain, node.name, *node.input, *node.output):
-            if not is_text(text):
-                raise OnnxError(f"{where}: {place}: '{shown(text)}' is not UTF-8")
+        _check_node_texts(node, f"{where}: {place}")
         for output in node.output:
             if output and output in made:
                 raise OnnxError(f"{where}: {place}: output '{shown(output)}' is also that of {made[output]}")
             made[output] = place
         for inner in graphs_of(node):
             _check_graph(inner, f"{where}: {place}", depth + 1)
+
+
+def _check_function(function: FunctionProto, where: str) -> None:
+    """What it is called, takes and makes, and the names in its nodes, are texts."""
+    _check_text(where, "name", function.name, function.domain, function.overload)
+    _check_text(where, "output", *function.output)
+    _check_text(where, "attribute", *function.attribute, *(each.name for each in function.attribute_proto))
+    _check_names(function.input, f"{where}: input")
+    for number, node in enumerate(function.node):
+        place = f"{where}: {node_place(node, number)}"
+        _check_node_texts(node, place)
+        for inner in graphs_of(node):
+            _check_graph(inner, place, 1)
+
+
+def _check_node_texts(node: NodeProto, where: str) -> None:
+    names = (node.op_type, node.domain, node.overload, node.name, *node.input, *node.output)
+    _check_text(where, "name", *names)
+    for attribute in node.attribute:
+        _check_text(where, "attribute", attribute.name, attribute.ref_attr_name)
+
+
+def _check_text(where: str, field: str, *values: str) -> None:
+    for value in values:
+        if not is_text(value):
+            raise OnnxError(f"{where}: {field} '{shown(value)}' is not UTF-8")
 
 
 def is_text(value: object) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from inspect import Parameter, signature
 
 from onnx import NodeProto
 from onnx.defs import OpSchema, SchemaError, get_schema
 
 from sterna.frontends.onnx.data_types import DataType
+from sterna.frontends.onnx.emitters import Emitter
 from sterna.frontends.onnx.errors import OnnxError, shown
 from sterna.frontends.onnx.values import Tensor
 
@@ -41,6 +43,28 @@ def check_node(node: NodeProto, schema: OpSchema, inputs: Sequence[Tensor | None
             raise OnnxError(f"{place}: the operator has no attribute '{shown(attribute.name)}'")
         seen.add(attribute.name)
     _check_types(schema, inputs, place)
+
+
+def check_call(emitter: Emitter, inputs: Sequence[Tensor | None], place: str) -> None:
+    """OnnxError for inputs of an operator that onnx does not define, which its emitter does not take."""
+    low, parameters, is_open = _parameters(emitter)
+    if len(inputs) < low or (len(inputs) > len(parameters) and not is_open):
+        expected = f"{low} or more" if is_open or len(parameters) > low else f"{low}"
+        raise OnnxError(f"{place}: expected {expected} inputs, found {len(inputs)}")
+    for number, tensor in enumerate(inputs):
+        name, may_be_left_out = parameters[number] if number < len(parameters) else (f"{number}", False)
+        if tensor is None and not may_be_left_out:
+            raise OnnxError(f"{place}: input '{name}' is left out")
+
+
+@cache
+def _parameters(emitter: Emitter) -> tuple[int, list[tuple[str, bool]], bool]:
+    """How many inputs an emitter needs, their names and whether None is one, and whether more may follow."""
+    _, *after = signature(emitter).parameters.values()
+    named = [each for each in after if each.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    low = sum(each.default is Parameter.empty for each in named)
+    is_open = any(each.kind is Parameter.VAR_POSITIONAL for each in after)
+    return low, [(each.name, each.default is not Parameter.empty) for each in named], is_open
 
 
 def _check_types(schema: OpSchema, inputs: Sequence[Tensor | None], place: str) -> None:

@@ -27,7 +27,7 @@ from sterna.artifact_writer import Contents, write_artifact
 from sterna.diagnostics import INPUT_ERRORS, one_line
 from sterna.dialects.context import parse
 from sterna.dialects.weights import RandomStore
-from sterna.frontends.errors import FrontendError
+from sterna.frontends.errors import FrontendError, UnsupportedOpsError
 from sterna.frontends.huggingface import Checkpoint, SafetensorsFile
 from sterna.frontends.models.hgrn_bit_config import HGRNBitConfig
 from sterna.frontends.tokenizer import Tokenizer
@@ -35,6 +35,8 @@ from sterna.model import CompiledModel
 from sterna.opt import SternaOptMain
 from sterna.pass_runner import PassFailure
 from sterna.targets.cpu import CpuTarget
+from tests.fuzz.mutations import mutate_tokens
+from tests.fuzz.onnx_models import mutate_model, onnx_seeds, run_onnx
 
 ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 2 << 30
@@ -52,17 +54,19 @@ class UnclearError(Exception):
 def read_error(error: BaseException) -> None:
     """An error is shown as it is: one line, but for the list of operations that are not supported."""
     text = one_line(error)
-    if "\n" in text or not text or len(text) > LONGEST_MESSAGE:
+    lines = 1 + len(error.ops) if isinstance(error, UnsupportedOpsError) else 1
+    if text.count("\n") + 1 != lines or not text or len(text) > lines * LONGEST_MESSAGE:
         raise UnclearError(f"{type(error).__name__}: {text[:200]!r}, {len(text)} characters") from error
 
 
 @dataclass(frozen=True)
 class Target:
-    """`run` on a file's bytes; `seeds` gives valid ones; `text` says whether tokens make sense in them."""
+    """`run` on a file's bytes; `seeds` gives valid ones; `mutate` is given a file and the seed of a change to it."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
-    text: bool = True
+    mutate: Callable[[bytes, int], bytes] | None = mutate_tokens
+    """None where only libFuzzer's own changes make sense."""
 
     def __call__(self, data: bytes) -> None:
         try:
@@ -380,9 +384,10 @@ TARGETS: dict[str, Target] = {
     "safetensors": Target(run_safetensors, safetensors_seeds),
     "checkpoint": Target(run_checkpoint, checkpoint_seeds),
     "tokenizer-json": Target(run_tokenizer_json, tokenizer_json_seeds),
-    "tokenizer-model": Target(run_tokenizer_model, tokenizer_model_seeds, text=False),
+    "tokenizer-model": Target(run_tokenizer_model, tokenizer_model_seeds, mutate=None),
     "manifest": Target(run_manifest, manifest_seeds),
     "sealed-files": Target(run_sealed_file, sealed_seeds),
+    "onnx": Target(run_onnx, onnx_seeds, mutate_model),
     "ir": Target(run_ir, ir_seeds),
     "opt": Target(run_opt, opt_seeds),
 }

@@ -7,16 +7,19 @@ import json
 from pathlib import Path
 
 import pytest
+from onnx import parser
 from xdsl.dialects.builtin import ModuleOp
 
 from sterna.artifact import MANIFEST, Artifact, ArtifactError
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
 from sterna.frontends.errors import TokenizerError
+from sterna.frontends.onnx.errors import OnnxError
+from sterna.frontends.onnx.frontend import OnnxFrontend
 from sterna.frontends.tokenizer import Tokenizer
 from sterna.opt import main
 from sterna.passes import PASSES
-from tests.fuzz import targets
+from tests.fuzz import onnx_models, targets
 
 TEXTS = {
     "a float beyond its type": "func.func @f() { %0 = arith.constant 1e400 : f32 func.return }",
@@ -97,3 +100,51 @@ def test_an_artifacts_ir_that_is_no_text_is_named(tmp_path: Path) -> None:
         ArtifactError, match=r"0-imported\.mlir: expected UTF-8: invalid start byte at byte 0"
     ):
         Artifact.open(path).ir("imported")
+
+
+NO_TEXT = {
+    "an operator of a function's body": ("Mul", "name 'M?l' is not UTF-8"),
+    "an attribute of a function's body": ("value_float", "attribute 'v?lue_float' is not UTF-8"),
+    "an attribute that a function takes": ("by", "attribute 'b?' is not UTF-8"),
+    "a function": ("scaled", "name 's?aled' is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("word", "complaint"), NO_TEXT.values(), ids=NO_TEXT)
+def test_names_in_an_onnx_model_that_are_no_text_are_refused(word: str, complaint: str) -> None:
+    data = parser.parse_model(onnx_models.FUNCTION).SerializeToString()
+    damaged = word[0].encode() + b"\xff" + word[2:].encode()
+    # Behind its length, so that the name of something else that holds the word stays.
+    found = bytes([len(word)]) + word.encode()
+    assert found in data
+    with pytest.raises(OnnxError) as raised:
+        OnnxFrontend().load(data.replace(found, bytes([len(word)]) + damaged))
+    assert complaint.replace("?", "\N{REPLACEMENT CHARACTER}") in str(raised.value)
+
+
+@pytest.mark.parametrize("version", [-1, 1 << 40])
+def test_a_version_of_an_onnx_domain_that_no_integer_holds_is_refused(version: int) -> None:
+    model = parser.parse_model(onnx_models.FUNCTION)
+    next(each for each in model.opset_import if each.domain == "own").version = version
+    with pytest.raises(OnnxError, match=f"opset_import: domain 'own' has no version {version}"):
+        OnnxFrontend().load(model)
+
+
+QUANT = (
+    '<ir_version: 10, opset_import: ["" : 21, "qonnx.custom_op.general" : 1]> g (float[n, 4] x, float s, float b) '
+    "=> (float[n, 4] y) { y = qonnx.custom_op.general.Quant(INPUTS) }"
+)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "complaint"),
+    [
+        ("x, s, s, b, b", "expected 4 inputs, found 5"),
+        ("x, s", "expected 4 inputs, found 2"),
+        ("x, s, , b", "input 'zero' is left out"),
+    ],
+)
+def test_inputs_of_operators_that_onnx_does_not_define_are_counted(inputs: str, complaint: str) -> None:
+    model = parser.parse_model(QUANT.replace("INPUTS", inputs))
+    with pytest.raises(OnnxError, match=complaint):
+        OnnxFrontend().load(model)

@@ -24,7 +24,8 @@ def test_seeds_are_valid(name: str) -> None:
 def test_changed_files_are_read_or_refused(name: str) -> None:
     seeds = TARGETS[name].seeds()
     for number in range(MUTATIONS):
-        data = mutate_tokens(seeds[number % len(seeds)], number)
+        mutate = TARGETS[name].mutate or mutate_tokens
+        data = mutate(seeds[number % len(seeds)], number)
         with time_limit(SECONDS):
             TARGETS[name](data)
 
