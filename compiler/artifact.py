@@ -38,6 +38,7 @@ LARGEST_MANIFEST = 1 << 26
 LONGEST_HEADER = 100_000_000
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 UNSEALED = "0" * 64
+SHA256 = re.compile("[0-9a-f]{64}")
 
 KINDS: dict[type, str] = {str: "a string", int: "a count", float: "a number", dict: "an object"}
 
@@ -154,7 +155,10 @@ def _file_record(files: _Record, name: str) -> FileRecord:
             f"{files.path}: field 'files': expected a path inside the artifact, found {_shown(name)}"
         )
     record = files.inner(name)
-    return FileRecord(bytes=record.take("bytes", int), sha256=record.take("sha256", str))
+    sha256 = record.take("sha256", str)
+    if not SHA256.fullmatch(sha256):
+        raise record.error("sha256", "64 hexadecimal digits")
+    return FileRecord(bytes=record.take("bytes", int), sha256=sha256)
 
 
 def _shown(value: object) -> str:

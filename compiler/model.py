@@ -74,7 +74,15 @@ class CompiledModel:
         self.program = _program(artifact)
         weights = artifact.map_weights(self.program.weights_bytes)
         target = find_target(artifact.manifest.target)
-        self._executable = target.load(artifact.kernels(), self.program, weights, threads=threads, isa=isa)
+        try:
+            self._executable = target.load(
+                artifact.kernels(), self.program, weights, threads=threads, isa=isa
+            )
+        except MemoryError:
+            needed = self.program.memory_bytes
+            raise ArtifactError(
+                f"{artifact.path}: the program takes {needed} bytes of memory, and there is less"
+            ) from None
 
     @property
     def isa(self) -> str:
@@ -285,6 +293,8 @@ class _Clock:
 def _program(artifact: Artifact) -> Program:
     try:
         return Program.from_json(dict(artifact.manifest.program))
+    except CompileError as error:
+        raise ArtifactError(f"{artifact.path}/manifest.json: field 'program': {error.message}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"{artifact.path}/manifest.json: field 'program': cannot be read: {repr(error)[:200]}"

@@ -55,7 +55,7 @@ class ProgramTensor:
     def from_json(value: Mapping[str, Any]) -> ProgramTensor:
         fields: dict[str, Any] = dict(value)
         for name in ("shape", "ir_shape", "strides"):
-            fields[name] = tuple(int(size) for size in fields[name])
+            fields[name] = tuple(fields[name])
         return ProgramTensor(**fields)
 
 
@@ -74,6 +74,11 @@ class Program:
     streamed_bytes: int
     """Packed trits, all of which a call reads at least once: what the time of one row is made of."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of the arena and of the buffers of inputs and results; the weights are mapped."""
+        return self.arena_bytes + sum(tensor.buffer_bytes for tensor in (*self.inputs, *self.outputs))
+
     @staticmethod
     def of(module: ModuleOp) -> Program:
         """The program of a planned module; CompileError if it was not planned."""
@@ -86,8 +91,12 @@ class Program:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Program:
-        """KeyError, TypeError or ValueError for anything but what `to_json` gave."""
+        """KeyError, TypeError, ValueError or CompileError for anything but what `to_json` gave."""
+        from sterna.targets.program_checks import check_program
+
         fields: dict[str, Any] = dict(value)
         for name in ("inputs", "outputs"):
             fields[name] = tuple(ProgramTensor.from_json(each) for each in fields[name])
-        return Program(**fields)
+        program = Program(**fields)
+        check_program(program)
+        return program

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import parser
@@ -17,6 +19,7 @@ from sterna.frontends.errors import TokenizerError
 from sterna.frontends.onnx.errors import OnnxError
 from sterna.frontends.onnx.frontend import OnnxFrontend
 from sterna.frontends.tokenizer import Tokenizer
+from sterna.model import CompiledModel
 from sterna.opt import main
 from sterna.passes import PASSES
 from tests.fuzz import onnx_models, targets
@@ -89,8 +92,6 @@ def test_a_tokenizer_that_loads_and_cannot_encode_says_so(tmp_path: Path) -> Non
 def test_an_artifacts_ir_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.sterna"
     stage = "ir/0-imported.mlir"
-    import shutil
-
     shutil.copytree(targets.good_artifact(), path)
     manifest = json.loads((path / MANIFEST).read_text())
     manifest["files"][stage] = {"bytes": 1, "sha256": hashlib.sha256(b"\xff").hexdigest()}
@@ -148,3 +149,83 @@ def test_inputs_of_operators_that_onnx_does_not_define_are_counted(inputs: str, 
     model = parser.parse_model(QUANT.replace("INPUTS", inputs))
     with pytest.raises(OnnxError, match=complaint):
         OnnxFrontend().load(model)
+
+
+IMPOSSIBLE = {
+    "an arena beyond addresses": (
+        ("arena_bytes",),
+        1 << 62,
+        "arena_bytes: expected an integer from 0 to 2^47",
+    ),
+    "an arena of infinite size": (("arena_bytes",), float("inf"), "arena_bytes: expected an integer"),
+    "a row of no number": (("inputs", 0, "shape"), [float("inf"), 4], "inputs[0].shape: expected an integer"),
+    "no rows at once": (("max_rows",), 0, "max_rows: expected an integer from 1"),
+    "a type without a name": (("inputs", 0, "dtype"), "", "inputs[0].dtype: expected a type of numpy"),
+    "a type that is no text": (("outputs", 0, "dtype"), "\ud800", "outputs[0].dtype: expected a type"),
+    "a buffer too small for its rows": (
+        ("inputs", 0, "buffer_bytes"),
+        64,
+        "inputs[0].buffer_bytes: expected at",
+    ),
+    "an element beyond its buffer": (
+        ("outputs", 0, "strides"),
+        [1 << 40, 4],
+        "outputs[0].buffer_bytes: expected",
+    ),
+    "fewer strides than axes": (
+        ("inputs", 0, "strides"),
+        [4],
+        "inputs[0].strides: expected 2 numbers, found 1",
+    ),
+    "another number of elements": (
+        ("outputs", 0, "shape"),
+        [-1, 5],
+        "outputs[0].shape: expected as many elements",
+    ),
+    "a state that nothing writes": (
+        ("inputs", 0, "is_state"),
+        True,
+        "outputs: expected the states of the inputs",
+    ),
+    "true for a number": (("weights_bytes",), True, "weights_bytes: expected an integer"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "complaint"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_program_that_cannot_be_is_refused_though_its_seal_is_right(
+    path: tuple[str | int, ...], value: object, complaint: str, tmp_path: Path
+) -> None:
+    copy = tmp_path / "a.sterna"
+    shutil.copytree(targets.good_artifact(), copy)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    field: Any = manifest["program"]
+    for step in path[:-1]:
+        field = field[step]
+    field[path[-1]] = value
+    (copy / MANIFEST).write_bytes(targets.sealed(json.dumps(manifest).encode()))
+    with pytest.raises(ArtifactError) as raised:
+        CompiledModel(Artifact.open(copy))
+    assert f"manifest.json: field 'program': {complaint}" in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_a_program_that_takes_more_memory_than_there_is_says_how_much(tmp_path: Path) -> None:
+    """Fewer bytes than can be addressed, and more than any machine has."""
+    copy = tmp_path / "a.sterna"
+    shutil.copytree(targets.good_artifact(), copy)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["program"]["arena_bytes"] = (1 << 47) - 1
+    (copy / MANIFEST).write_bytes(targets.sealed(json.dumps(manifest).encode()))
+    with pytest.raises(ArtifactError, match=r"the program takes 14073748835\d+ bytes of memory"):
+        CompiledModel(Artifact.open(copy))
+
+
+def test_a_checksum_that_is_none_is_not_repeated_at_length(tmp_path: Path) -> None:
+    copy = tmp_path / "a.sterna"
+    shutil.copytree(targets.good_artifact(), copy)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"]["config.json"]["sha256"] = "[" * 4000
+    (copy / MANIFEST).write_bytes(targets.sealed(json.dumps(manifest).encode()))
+    with pytest.raises(ArtifactError, match="sha256': expected 64 hexadecimal digits") as raised:
+        Artifact.open(copy)
+    assert len(str(raised.value)) < 500
