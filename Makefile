@@ -46,6 +46,9 @@ tools: ## Debian packages that the tests need: an emulator for AVX-512, a browse
 	@missing=""; for tool in $(DEBIAN); do command -v "$${tool%%:*}" >/dev/null || missing="$$missing $${tool##*:}"; done; \
 	if [ -n "$$missing" ]; then $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $$missing >/dev/null; fi
 
+explore: $(VENV)/dev.stamp ## the property tests on other examples than those of `make test`, and three times as many
+	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=explore tests/property tests/unit
+
 fuzz: $(VENV)/fuzz.stamp ## fuzz the readers of files and the compiler for BUDGET seconds
 	$(BIN)/python -m tests.fuzz --seconds $(BUDGET)
 
@@ -94,4 +97,4 @@ $(VENV)/fuzz.stamp: pyproject.toml constraints.txt $(VENV)/dev.stamp
 	$(PIP) install -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-.PHONY: help demo tools test check fuzz lint format types bench mnist inspector-js docs clean link-tree
+.PHONY: help demo tools test check explore fuzz lint format types bench mnist inspector-js docs clean link-tree

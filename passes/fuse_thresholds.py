@@ -122,6 +122,14 @@ class Steps:
     thresholds: npt.NDArray[np.int32]
     negated: npt.NDArray[np.bool_]
 
+    def with_a_threshold(self) -> Steps:
+        """The same with one at least: where all sums give one level, that one decides nothing."""
+        if self.thresholds.shape[1]:
+            return self
+        is_highest = self.base == 127
+        only = np.full((len(self.negated), 1), ALWAYS if is_highest else NEVER, np.int32)
+        return Steps(self.base - is_highest, only, self.negated)
+
 
 @dataclass(frozen=True)
 class StepFinder:
@@ -255,8 +263,9 @@ class FuseChain:
     def rewrite(self, result: SSAValue) -> bool:
         if (chain := match_chain(result, self.values)) is None:
             return False
-        if (steps := self.steps(chain)) is None or not 0 < steps.thresholds.shape[1] <= self.max_thresholds:
+        if (steps := self.steps(chain)) is None or steps.thresholds.shape[1] > self.max_thresholds:
             return False
+        steps = steps.with_a_threshold()
         producer, emission = chain.producer, Emission(_owner(result))
         acc: SSAValue = producer.acc
         if steps.negated.any():

@@ -1,11 +1,12 @@
-"""Hypothesis: no deadline, because first calls import and compile; the same examples in every run on CI."""
+"""Hypothesis: the same examples in every run, so that a failure is the change's own; `make explore` draws others.
+
+No deadline, because first calls import and compile.
+"""
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import settings
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=300, print_blob=True)
+settings.load_profile("same")

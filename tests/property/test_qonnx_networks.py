@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
@@ -106,6 +106,7 @@ def check(model: ModelProto, x: Array, products: int) -> None:
 @pytest.mark.slow  # the reference executor makes a session a node
 @settings(max_examples=12)
 @given(st.integers(0, 999), KINDS, st.booleans(), st.integers(1, 3))
+@example(seed=87, kind="binary", is_binary=False, layers=2)  # all sums of a layer give one level
 def test_perceptrons_are_those_of_the_reference(seed: int, kind: str, is_binary: bool, layers: int) -> None:
     network = Network(np.random.default_rng(seed))
     widths = [int(n) for n in network.random.integers(2, 24, layers + 2)]
