@@ -111,17 +111,24 @@ def _sample(array: Array, axis: int | None, number: int) -> Array:
     return array if axis is None else np.take(array, [number], axis)
 
 
-def read_arrays(arguments: Iterable[str]) -> dict[str, Array]:
-    """The arrays of `NAME=FILE.npy`, and of `FILE.npz` all that it holds. CompileError, in one line, for others."""
+def read_arrays(arguments: Iterable[str], names: Sequence[str]) -> dict[str, Array]:
+    """The arrays of `NAME=FILE.npy`, of `FILE.npz` all that it holds, and of `FILE.npy` that of the only name.
+
+    CompileError, in one line, for others.
+    """
     arrays: dict[str, Array] = {}
     for argument in arguments:
         name, separator, file = argument.partition("=")
         found = _read(Path(file if separator else name))
-        if isinstance(found, dict) == bool(separator):
-            raise CompileError(
-                f"--input {argument}: expected NAME=FILE.npy, or a FILE.npz with several arrays"
-            )
-        arrays.update(found if isinstance(found, dict) else {name: found})
+        if not isinstance(found, dict):
+            if not separator and len(names) != 1:
+                raise CompileError(
+                    f"--input {argument}: say of which input, as NAME={name}: {', '.join(names)}"
+                )
+            found = {name if separator else names[0]: found}
+        elif separator:
+            raise CompileError(f"--input {argument}: the arrays of a .npz file have names: --input {file}")
+        arrays.update(found)
     return arrays
 
 

@@ -93,7 +93,7 @@ OPT_HELP = """Run passes on IR text, as `sterna-opt` does; `sterna opt --help` l
 def commands() -> None: ...
 
 
-@commands.command(help=RUN_HELP, short_help="Continue a prompt.")
+@commands.command(help=RUN_HELP, short_help="Continue a prompt, or compute on arrays.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-p", "--prompt", help="What to continue; without it, stdin if that is a file or a pipe.")
 @click.option("-n", "--max-new-tokens", type=click.IntRange(0), default=200, show_default=True)
@@ -116,8 +116,8 @@ def commands() -> None: ...
     "--input",
     "inputs",
     multiple=True,
-    metavar="NAME=FILE",
-    help="An array (.npy), or FILE alone: several (.npz).",
+    metavar="[NAME=]FILE",
+    help="An array (.npy), whose NAME may lack if there is one input, or several (.npz).",
 )
 @click.option(
     "--output",
@@ -315,7 +315,7 @@ def targets() -> None:
 def _run_on_arrays(model: CompiledModel, inputs: Sequence[str], output: Path | None) -> None:
     from sterna.arrays import read_arrays, shape_text, write_arrays
 
-    results = model.run(read_arrays(inputs))
+    results = model.run(read_arrays(inputs, [tensor.name for tensor in model.inputs]))
     if output is not None:
         write_arrays(output, results)
         return
@@ -368,12 +368,14 @@ def _speed(generation: Generation, model: CompiledModel) -> str:
 
 
 def _summary(path: Path) -> str:
+    from rich.filesize import decimal
+
     from sterna.artifact import read_manifest
 
     facts = read_manifest(path).model
     return (
         f"{path}: {facts.parameters / 1e6:.1f} M parameters, {facts.ternary_parameters / 1e6:.1f} M of them ternary "
-        f"at {facts.bits_per_ternary_weight:.2f} bits; {facts.packed_bytes / 1e6:.1f} MB of weights"
+        f"at {facts.bits_per_ternary_weight:.2f} bits; {decimal(facts.packed_bytes)} of weights"
     )
 
 
