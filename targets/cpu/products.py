@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-from xdsl.dialects import llvm
-from xdsl.dialects.builtin import f32, i8, i32
+from xdsl.dialects.builtin import f32
 from xdsl.ir import SSAValue
 
-from sterna.dialects.errors import CompileError
 from sterna.dialects.numerics import LANES
 from sterna.dialects.ternary import AccumulateOp, DequantizeOp, tensor
-from sterna.targets.cpu.dot import ROW_BYTES, TILE_BYTES, TILE_COLUMNS, TILE_ROWS, call_dot, sum_activations
+from sterna.targets.cpu.dot import sum_activations
 from sterna.targets.cpu.instructions import (
-    FLOATS,
     INTS,
-    add,
-    bitand,
-    constant,
-    fadd,
     fmul,
-    fneg,
-    icmp,
     index,
     int_to_float,
     load,
-    loop,
-    lshr,
     mul,
     offset,
-    select,
     splat,
     store,
     sub,
-    tree,
-    trunc,
-    udiv,
-    urem,
-    vector_type,
-    zext,
 )
-from sterna.targets.cpu.kernel import Frame, blocks_of, each, load_floats, store_floats, vector_at
+from sterna.targets.cpu.kernel import Frame, blocks_of, each, store_floats, vector_at
 from sterna.targets.cpu.project import accumulate, require_tiles, scaled, tiles_of
-
-BLOCKS_OF_TILE = TILE_COLUMNS // LANES
-BLOCKS_OF_FIELD = ROW_BYTES // LANES
-"""Sixteen columns each."""
+from sterna.targets.cpu.sums import Sums, bytes_of, gathered_row
 
 
 def emit_accumulate(op: AccumulateOp, frame: Frame) -> None:
     x, w = frame.operands
     (out,) = frame.results
     require_tiles(w, op)
-    if tensor(op.x).element_type == f32:
-        emit_accumulate_floats(op, frame)
-        return
     if op.group_count != 1:
         emit_accumulate_groups(op, frame)
+        return
+    if tensor(op.x).element_type == f32:
+        emit_accumulate_floats(op, frame)
         return
     columns, channels = x.columns, out.columns
     assert columns is not None and channels is not None
@@ -73,72 +52,37 @@ def emit_accumulate(op: AccumulateOp, frame: Frame) -> None:
 
 
 def emit_accumulate_groups(op: AccumulateOp, frame: Frame) -> None:
-    """The columns of a group are copied to where whole tiles of them can be read; then one channel after another."""
-    x, w = frame.operands
-    (out,) = frame.results
-    channels, columns = tensor(op.w).get_shape()
-    tiles, of_group = tiles_of(columns), channels // op.group_count
-    space = llvm.AllocaOp(index(tiles * TILE_COLUMNS), i8, alignment=64).results[0]
-    sums = llvm.AllocaOp(index(1), vector_type(i32, TILE_ROWS), alignment=64).results[0]
-    each(index(0), index(tiles * TILE_COLUMNS), lambda k: store(constant(0, i8), offset(space, k), 1))
+    """The columns of each group are copied to where whole tiles of them can be read."""
+    x, (out,) = frame.operands[0], frame.results
+    sums = Sums.of(op, frame)
+    gathered, size = gathered_row(op, sums, frame), bytes_of(sums.element)
 
     def row(*t: SSAValue) -> None:
         def group(g: SSAValue) -> None:
-            first = offset(x.row(*t), mul(g, index(columns)))
-            each(
-                index(0), index(columns), lambda k: store(load(offset(first, k), i8, 1), offset(space, k), 1)
-            )
-            total = sum_activations(space, tiles)
+            source = offset(x.row(*t), mul(g, index(sums.columns * size)))
+            target = offset(gathered, mul(g, index(sums.group_bytes)))
 
-            def channel(number: SSAValue) -> None:
-                m = add(mul(g, index(of_group)), number)
-                of_tile = offset(w.pointer, mul(udiv(m, index(TILE_ROWS)), index(tiles * TILE_BYTES)))
-                store(call_dot(of_tile, space, tiles), sums, 4 * TILE_ROWS)
-                place = offset(sums, mul(urem(m, index(TILE_ROWS)), index(4)))
-                store(sub(load(place, i32, 4), total), offset(out.row(*t), mul(m, index(4))), 4)
+            def column(k: SSAValue) -> None:
+                at = mul(k, index(size))
+                store(load(offset(source, at), sums.element, size), offset(target, at), size)
 
-            each(index(0), index(of_group), channel)
+            each(index(0), index(sums.columns), column)
 
-        each(index(0), index(op.group_count), group)
+        each(index(0), index(sums.groups), group)
+        sums.emit(gathered, out.row(*t))
 
     frame.share_all(x.rows, row)
 
 
 def emit_accumulate_floats(op: AccumulateOp, frame: Frame) -> None:
-    """Sixteen columns at a time: x where the trit is 1, -x where it is -1, +0 where it is 0, added lane by lane."""
-    if op.group_count != 1:
-        raise CompileError("the CPU target has no kernel for sums of float rows in groups", op.location)
-    x, w = frame.operands
-    (out,) = frame.results
-    channels, columns = tensor(op.w).get_shape()
-    tiles = tiles_of(columns)
-    bytes_of_row = tiles * TILE_BYTES
+    """Four channels at a time, so that a row of trits is read once for all rows of x."""
+    x, (out,) = frame.operands[0], frame.results
+    sums = Sums.of(op, frame)
 
-    def channel(m: SSAValue) -> None:
-        first = add(
-            mul(udiv(m, index(TILE_ROWS)), index(bytes_of_row)),
-            mul(urem(m, index(TILE_ROWS)), index(ROW_BYTES)),
-        )
-        weights = offset(w.pointer, first)
+    def tile_row(number: SSAValue) -> None:
+        frame.each(x.rows, lambda *t: sums.four(number, x.row(*t), None, out.row(*t)))
 
-        def row(*t: SSAValue) -> None:
-            def step(block: SSAValue, total: SSAValue) -> list[SSAValue]:
-                tile, inside = udiv(block, index(BLOCKS_OF_TILE)), urem(block, index(BLOCKS_OF_TILE))
-                field, place = udiv(inside, index(BLOCKS_OF_FIELD)), urem(inside, index(BLOCKS_OF_FIELD))
-                address = add(mul(tile, index(TILE_BYTES)), mul(place, index(LANES)))
-                packed = zext(load(offset(weights, address), vector_type(i8, LANES), LANES), i32)
-                shift = splat(trunc(mul(field, index(2)), i32))
-                trits = bitand(lshr(packed, shift), constant(3, INTS))
-                value = load_floats(x.row(*t), block)
-                minus = select(icmp("eq", trits, constant(0, INTS)), fneg(value), constant(0.0, FLOATS))
-                return [fadd(total, select(icmp("eq", trits, constant(2, INTS)), value, minus))]
-
-            (total,) = loop(index(0), index(blocks_of(columns)), step, [constant(0.0, FLOATS)])
-            store(tree(fadd, total), offset(out.row(*t), mul(m, index(4))), 4)
-
-        frame.each(x.rows, row)
-
-    frame.share(index(channels), channel)
+    frame.share(index(sums.tile_rows), tile_row)
 
 
 def emit_dequantize(op: DequantizeOp, frame: Frame) -> None:

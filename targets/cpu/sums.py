@@ -1,4 +1,4 @@
-"""Kernel of `ternary.convolve`: sums of gathered columns by packed trits.
+"""Kernel of `ternary.convolve`, and sums of gathered columns by packed trits.
 
 For each position of a window, shared between the threads: the columns that each group of channels reads are gathered
 into a row on the thread's stack, whole tiles of them. Then every row of tiles, four channels, is one inner product with
@@ -19,7 +19,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import round_up
-from sterna.dialects.ternary import ConvolveOp, tensor
+from sterna.dialects.ternary import AccumulateOp, ConvolveOp, tensor
 from sterna.targets.cpu.dot import TILE_BYTES, TILE_COLUMNS, TILE_ROWS, call_dot, sum_activations
 from sterna.targets.cpu.float_dot import sum_signed
 from sterna.targets.cpu.instructions import (
@@ -79,7 +79,7 @@ class Sums:
         return self.groups * self.group_bytes
 
     @staticmethod
-    def of(op: ConvolveOp, frame: Frame) -> Sums:
+    def of(op: AccumulateOp | ConvolveOp, frame: Frame) -> Sums:
         weights = frame.operands[1]
         require_tiles(weights, op)
         return Sums(weights, tensor(op.x).element_type, op.group_count, frame.scratch)
@@ -88,7 +88,7 @@ class Sums:
         """Writes the sums of `columns`, of all groups, to the row `out`."""
         if self.groups == 1:
             total = self._total(columns)
-            each(index(0), index(self._tile_rows), lambda n: self._four(n, columns, total, out))
+            each(index(0), index(self.tile_rows), lambda n: self.four(n, columns, total, out))
             return
         by_group = self.channels // self.groups
 
@@ -99,7 +99,7 @@ class Sums:
                 each(
                     index(0),
                     index(by_group // TILE_ROWS),
-                    lambda n: self._four(add(mul(g, index(by_group // TILE_ROWS)), n), own, total, out),
+                    lambda n: self.four(add(mul(g, index(by_group // TILE_ROWS)), n), own, total, out),
                 )
             else:
                 each(
@@ -111,7 +111,7 @@ class Sums:
         each(index(0), index(self.groups), group)
 
     @property
-    def _tile_rows(self) -> int:
+    def tile_rows(self) -> int:
         return -(-self.channels // TILE_ROWS)
 
     def _total(self, columns: SSAValue) -> SSAValue | None:
@@ -125,7 +125,7 @@ class Sums:
             return sum_signed(weights, columns, self.columns)
         return [sub(call_dot(weights, columns, tiles), splat(total, TILE_ROWS))]
 
-    def _four(self, tile_row: SSAValue, columns: SSAValue, total: SSAValue | None, out: SSAValue) -> None:
+    def four(self, tile_row: SSAValue, columns: SSAValue, total: SSAValue | None, out: SSAValue) -> None:
         """A result's row ends at a multiple of sixteen elements, so that the last four may be more than there are."""
         place = offset(out, mul(tile_row, index(4 * TILE_ROWS)))
         products = self._products(tile_row, columns, total)
