@@ -52,6 +52,9 @@ explore: $(VENV)/dev.stamp ## the property tests on other examples than those of
 fuzz: $(VENV)/fuzz.stamp ## fuzz the readers of files and the compiler for BUDGET seconds
 	$(BIN)/python -m tests.fuzz --seconds $(BUDGET)
 
+mutants: $(VENV)/dev.stamp ## plant bugs, one at a time, in a copy of the tree, and see which the tests catch (an hour)
+	$(BIN)/python -m tests.mutation --write
+
 mnist: $(VENV)/dev.stamp ## accuracy of the trained digit classifiers on 10,000 digits, which are downloaded
 	$(BIN)/python examples/classify_digits.py --all --digits 10000
 
@@ -97,4 +100,4 @@ $(VENV)/fuzz.stamp: pyproject.toml constraints.txt $(VENV)/dev.stamp
 	$(PIP) install -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-.PHONY: help demo tools test check explore fuzz lint format types bench mnist inspector-js docs clean link-tree
+.PHONY: help demo tools test check explore fuzz mutants lint format types bench mnist inspector-js docs clean link-tree
