@@ -47,6 +47,10 @@ class Machine(Protocol):
         """Zeros come in; `by` is 0 to 31."""
         ...
 
+    def remainder(self, n: Value, by: Value) -> Value:
+        """Of i32 that are not negative; `by` is not 0."""
+        ...
+
 
 class Arrays:
     """The machine of numpy arrays."""
@@ -69,6 +73,9 @@ class Arrays:
     def shift_right_logical(self, n: Value, by: Value) -> Value:
         shift: npt.NDArray[Any] = np.asarray(by)
         return np.right_shift(np.asarray(n).view(np.uint32), shift.astype(np.uint32)).view(np.int32)
+
+    def remainder(self, n: Value, by: Value) -> Value:
+        return np.remainder(n, by)
 
 
 SIGN = -(1 << 31)

@@ -388,7 +388,8 @@ class TensorBuilder:
         if (groups := _reassociate(source, shape)) is None:
             return None
         if not source:
-            return self._expand(value, shape, [])
+            # xDSL's expand_shape takes no scalar tensor.
+            return self.broadcast(value, shape, range(len(shape)))
         middle = tuple(
             DYNAMIC_INDEX if DYNAMIC_INDEX in group else prod(group)
             for group in (source[a:b] for (a, b), _ in groups)

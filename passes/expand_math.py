@@ -7,9 +7,10 @@ becomes the operations of `elementary.exp` in the order in which it has them, fr
     %above = arith.cmpf ogt, %x, %high : f32
     %bounded = arith.select %above, %high, %x : f32
 
-to the multiplication by two powers of two. A function of a tensor becomes a `linalg.generic` with such a region. What
-stays is exact or correctly rounded everywhere: `arith`, `math.sqrt`, roundings, signs. Any other function has no
-expansion yet, and is an error.
+to the multiplication by two powers of two. A function of a tensor becomes a `linalg.generic` with such a region. A
+pair of `arith.truncf` to f16 and `arith.extf` back, which rounds to float16, is written out too. What stays is exact or
+correctly rounded everywhere: the rest of `arith`, `math.sqrt`, roundings, signs. Any other function has no expansion
+yet, and is an error.
 
 Why it is right: the interpreter's functions and the expansions are one text, `dialects/elementary.py`, run on arrays
 and on IR values. Derived weights are left alone: the interpreter computes them, once, when an artifact is built.
@@ -30,6 +31,7 @@ from xdsl.dialects.builtin import (
     IntegerAttr,
     ModuleOp,
     TensorType,
+    f16,
     f32,
 )
 from xdsl.dialects.func import FuncOp
@@ -39,9 +41,9 @@ from xdsl.ir import Block, Operation, Region, SSAValue
 from xdsl.ir.affine import AffineMap
 from xdsl.passes import ModulePass
 
-from sterna.dialects import elementary, ternary
+from sterna.dialects import elementary, exact_functions, ternary
 from sterna.dialects.errors import CompileError, describe_location
-from sterna.passes.scalar_writer import Constants, Term, Writer
+from sterna.dialects.scalar_writer import Constants, write_over
 
 FUNCTIONS: dict[type[Operation], Callable[..., elementary.Value]] = {
     math.ExpOp: elementary.exp,
@@ -52,7 +54,9 @@ FUNCTIONS: dict[type[Operation], Callable[..., elementary.Value]] = {
     math.CosOp: elementary.cos,
     math.PowFOp: elementary.pow,
     math.RsqrtOp: elementary.rsqrt,
+    arith.ExtFOp: exact_functions.round_to_half,
 }
+"""`arith.extf` stands for its operand too, an `arith.truncf` to f16: the two round a number to float16."""
 
 EXACT = (
     math.SqrtOp,
@@ -71,11 +75,19 @@ EXACT = (
 
 def expand(op: Operation, constants: Constants) -> None:
     """Replaces a function of scalars by its arithmetic."""
-    writer = Writer(op, constants)
-    result = FUNCTIONS[type(op)](writer, *(Term(operand, writer) for operand in op.operands))
-    op.results[0].replace_all_uses_with(result.value)
-    op.detach()
-    op.erase()
+    inner = halves_of(op)
+    write_over(op, FUNCTIONS[type(op)], op.operands if inner is None else inner.operands, constants)
+    if inner is not None and inner.result.first_use is None:
+        inner.detach()
+        inner.erase()
+
+
+def halves_of(op: Operation) -> arith.TruncFOp | None:
+    """The `arith.truncf` from f32 to f16 whose result an `arith.extf` widens again, both of scalars."""
+    if not isinstance(op, arith.ExtFOp) or op.input.type != f16 or op.result.type != f32:
+        return None
+    inner = op.input.owner
+    return inner if isinstance(inner, arith.TruncFOp) and inner.input.type == f32 else None
 
 
 def enclose(op: Operation) -> Operation:
@@ -120,7 +132,9 @@ class ExpandMathPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         functions = [func for func in op.ops if isinstance(func, FuncOp)]
-        found = [op for func in functions for op in func.walk() if op.name.startswith("math.")]
+        found = [
+            op for func in functions for op in func.walk() if is_known(op) or op.name.startswith("math.")
+        ]
         refuse_unknown([op for op in found if not isinstance(op, EXACT) and not is_known(op)])
         constants: dict[Block, Constants] = {}
         for function in filter(is_known, found):
@@ -134,7 +148,7 @@ class ExpandMathPass(ModulePass):
 
 def is_known(op: Operation) -> bool:
     """Whether the operation is a function of f32 that has an expansion."""
-    if type(op) not in FUNCTIONS:
+    if type(op) not in FUNCTIONS or (isinstance(op, arith.ExtFOp) and halves_of(op) is None):
         return False
     result = op.results[0]
     return (

@@ -28,7 +28,24 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "onnx.md"
 BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 DEVICES = ("interpreter", "cpu")
 AS_A_FUNCTION = ", as a function"
-STATUSES = ("passed", "failed", "not supported")
+NOT_SUPPORTED = "not supported"
+STATUSES = ("passed", "failed", NOT_SUPPORTED)
+
+REASONS = {
+    "float64": "float64",
+    "FLOAT8|FLOAT4": "floats of 8 and 4 bits",
+    "string": "strings",
+    "sequence_type|optional_type|SequenceConstruct|SplitToSequence|Optional": "sequences and optionals",
+    "bfloat16": "rounding to bfloat16",
+    "training_mode": "training",
+    "no version of the standard": "another domain than ONNX's",
+    "must be known when compiling": "places that are computed",
+    "expected opset|: of opset": "older than opset 7, or an older form",
+    "merging an axis": "axes of size 0",
+    "Indices": "the output Indices",
+    r"node \d+: (\w+: )?[\w.]+ on [^:]*$": "the operator",
+}
+"""What the messages of models that are refused say, and what that is in the document."""
 
 Counts = Mapping[str, tuple[int, int, int]]
 """For each device, how many tests passed, failed, and are not supported."""
@@ -52,11 +69,19 @@ class Case:
             for inputs, expected in self.data:
                 found = ready.run(list(inputs))
                 Runner.assert_similar_outputs([_array(x) for x in expected], found, self.rtol, self.atol)
-        except CompileError:
-            return "not supported"
+        except CompileError as error:
+            return f"{NOT_SUPPORTED}: {reason_of(str(error))}"
         except Exception as error:  # whatever it is, it is a defect, and the other tests are counted
             return f"failed: {type(error).__name__}: {error}"
         return "passed"
+
+
+def reason_of(message: str) -> str:
+    """Why a model is not supported, in a few words; LookupError for a message that says nothing known."""
+    for pattern, reason in REASONS.items():
+        if re.search(pattern, message):
+            return reason
+    raise LookupError(f"no reason for: {message}")
 
 
 def _array(value: Any) -> Any:
@@ -85,10 +110,28 @@ def _operator(model: ModelProto) -> str:
     return (nodes or list(model.graph.node))[0].op_type
 
 
-def counted(cases: Sequence[Case], device: str) -> tuple[int, int, int]:
-    statuses = Counter(case.status(device).partition(":")[0] for case in cases)
-    passed, failed, missing = (statuses[status] for status in STATUSES)
-    return passed, failed, missing
+@dataclass(frozen=True)
+class Measured:
+    """An operator's tests on its devices: how many came out in which way, and why some are not supported."""
+
+    counts: Counts
+    reasons: Sequence[str]
+
+    @property
+    def is_supported(self) -> bool:
+        return any(passed for passed, *_ in self.counts.values())
+
+
+def measure(operator: str, cases: Sequence[Case]) -> Measured:
+    counts: dict[str, tuple[int, int, int]] = {}
+    reasons: Counter[str] = Counter()
+    for device in devices(operator):
+        found = [case.status(device).partition(": ") for case in cases]
+        statuses = Counter(status for status, _, _ in found)
+        passed, failed, missing = (statuses[status] for status in STATUSES)
+        counts[device] = (passed, failed, missing)
+        reasons.update(reason for status, _, reason in found if status == NOT_SUPPORTED)
+    return Measured(counts, [reason for reason, _ in reasons.most_common()])
 
 
 def devices(operator: str) -> tuple[str, ...]:
@@ -96,34 +139,32 @@ def devices(operator: str) -> tuple[str, ...]:
     return DEVICES[:1] if operator.endswith(AS_A_FUNCTION) else DEVICES
 
 
-def measured() -> dict[str, Counts]:
-    """Every operator's counts on its devices."""
-    return {
-        operator: {device: counted(cases, device) for device in devices(operator)}
-        for operator, cases in cases_by_operator().items()
-    }
-
-
-def table_text(counts: Mapping[str, Counts]) -> str:
+def table_text(measured: Mapping[str, Measured]) -> str:
     """The part of the document between the marks."""
     lines = [
         "",
-        "| | interpreter: passed | failed | not supported | CPU: passed | failed | not supported |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| | interpreter: passed | failed | not supported | CPU: passed | failed | not supported | because of |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    counts = [row.counts for row in measured.values()]
     total = {
-        device: tuple(map(sum, zip(*(c[device] for c in counts.values() if device in c), strict=True)))
+        device: tuple(map(sum, zip(*(c[device] for c in counts if device in c), strict=True)))
         for device in DEVICES
     }
-    supported = {operator: c for operator, c in counts.items() if any(passed for passed, *_ in c.values())}
-    lines += [_row("**all**", total), *(_row(operator, c) for operator, c in supported.items())]
-    missing = [operator for operator in counts if operator not in supported]
-    return "\n".join([*lines, "", f"Not supported: {', '.join(missing)}.", ""])
+    lines.append(_row("**all**", total, ()))
+    lines += [_row(name, row.counts, row.reasons) for name, row in measured.items() if row.is_supported]
+    missing: dict[str, list[str]] = {}
+    for name, row in measured.items():
+        if not row.is_supported:
+            missing.setdefault(", ".join(row.reasons), []).append(name)
+    lines += ["", "Operators of which no test is supported, and what they lack:", ""]
+    lines += [f"* {reasons}: {', '.join(names)}." for reasons, names in sorted(missing.items())]
+    return "\n".join([*lines, ""])
 
 
-def _row(name: str, counts: Mapping[str, Sequence[int]]) -> str:
+def _row(name: str, counts: Mapping[str, Sequence[int]], reasons: Sequence[str]) -> str:
     cells = [str(n) for device in DEVICES for n in counts.get(device, ("", "", ""))]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {name} | {' | '.join(cells)} | {', '.join(reasons)} |"
 
 
 def committed() -> dict[str, Counts]:
@@ -131,9 +172,9 @@ def committed() -> dict[str, Counts]:
     text = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     found: dict[str, Counts] = {}
     for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip("| \n").split("|")]
-        if len(cells) >= 4 and cells[1].isdecimal() and cells[0] != "**all**":
-            numbers = [int(cell) for cell in cells[1:] if cell]
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 8 and cells[1].isdecimal() and cells[0] != "**all**":
+            numbers = [int(cell) for cell in cells[1:-1] if cell]
             thirds = ((numbers[n], numbers[n + 1], numbers[n + 2]) for n in range(0, len(numbers), 3))
             found[cells[0]] = dict(zip(DEVICES, thirds, strict=False))
     return found
@@ -142,15 +183,16 @@ def committed() -> dict[str, Counts]:
 def not_supported() -> Iterator[str]:
     """The operators that the document says are not supported."""
     text = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    match = re.search(r"Not supported: (.*)\.", text)
-    yield from re.split(r", (?!as a function)", match[1]) if match else ()
+    for names in re.findall(r"^\* .*?: (.*)\.$", text, re.M):
+        yield from re.split(r", (?!as a function)", names)
 
 
 def main() -> int:
     text = DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table_text(measured())}\n{END}{after}", encoding="utf-8")
+    measured = {operator: measure(operator, cases) for operator, cases in cases_by_operator().items()}
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table_text(measured)}\n{END}{after}", encoding="utf-8")
     return 0
 
 

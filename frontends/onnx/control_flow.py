@@ -22,6 +22,7 @@ from sterna.frontends.onnx.errors import OnnxError, Unsupported
 from sterna.frontends.onnx.node import Node
 from sterna.frontends.onnx.shapes import transposed
 from sterna.frontends.onnx.sizes import Dim, has_batch, ir_size, shape_text
+from sterna.frontends.onnx.slicing import sliced
 from sterna.frontends.onnx.values import Tensor, known
 
 EMITTERS = EmitterTable()
@@ -114,8 +115,6 @@ def scan(to: Node, *inputs: Tensor) -> list[Tensor]:
     lengths = [x.shape[axis] if x.rank else 0 for x, axis in zip(scanned, axes, strict=True)]
     if any(length != lengths[0] for length in lengths) or lengths[0] == 0:
         raise OnnxError(f"{to.place}: the scanned inputs have lengths {shape_text(lengths)}")
-    if any(_listed(to, "scan_output_directions", outputs)):
-        raise Unsupported("scan_output_directions that go backwards")
 
     def step(turn: SSAValue | None, carried: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         parts = [
@@ -126,7 +125,11 @@ def scan(to: Node, *inputs: Tensor) -> list[Tensor]:
 
     results = _repeat(to, lengths[0], None, list(inputs[:states]), step)
     places = _listed(to, "scan_output_axes", outputs)
-    stacks = [_with_axis_at(to, x, place) for x, place in zip(results[states:], places, strict=True)]
+    reversals = _listed(to, "scan_output_directions", outputs)
+    stacks = [
+        _with_axis_at(to, sliced(to, x, 0, lengths[0] - 1, lengths[0], -1) if back else x, place)
+        for x, back, place in zip(results[states:], reversals, places, strict=True)
+    ]
     return [*results[:states], *stacks]
 
 

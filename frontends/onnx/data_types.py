@@ -7,11 +7,11 @@ they are. Integers of 2 and 4 bits are held in i8.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from onnx import TensorProto
-from xdsl.dialects.builtin import f32, i1, i8, i16, i32, i64
+from xdsl.dialects.builtin import IntegerType, f32, i1, i8, i16, i32, i64
 from xdsl.ir import Attribute
 
 from sterna.frontends.onnx.errors import Unsupported, shown
@@ -65,6 +65,11 @@ class DataType:
         return (1 << self.bits - (self.kind == "signed")) - 1
 
     @property
+    def held_bits(self) -> int:
+        """The width of an integer in the IR."""
+        return cast(IntegerType, self.element).width.data
+
+    @property
     def dtype(self) -> np.dtype[np.generic]:
         return np.dtype(self.held)
 
@@ -104,6 +109,7 @@ BY_NAME = {type.name: type for type in DATA_TYPES.values()}
 
 FLOAT = BY_NAME["float32"]
 BOOL = BY_NAME["bool"]
+INT8 = BY_NAME["int8"]
 INT32 = BY_NAME["int32"]
 INT64 = BY_NAME["int64"]
 

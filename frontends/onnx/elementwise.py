@@ -7,6 +7,7 @@ from typing import TypeAlias
 from xdsl.dialects import arith, math
 from xdsl.ir import Operation, SSAValue
 
+from sterna.dialects import exact_functions
 from sterna.frontends.onnx.data_types import BOOL, DataType
 from sterna.frontends.onnx.emitters import Emitter, EmitterTable
 from sterna.frontends.onnx.errors import Unsupported
@@ -218,41 +219,17 @@ def is_inf(to: Node, x: Tensor) -> Tensor:
 
 @emits("Mod")
 def modulo(to: Node, x: Tensor, y: Tensor) -> Tensor:
-    """fmod = 1: with the sign of x, as C's; otherwise, on integers, with that of y."""
-    if x.type.is_float:
-        raise Unsupported("on floats")
+    """fmod = 1: with the sign of x, as C's; otherwise with that of y. Of floats it is exact."""
+    is_c = bool(to.integer("fmod", 0))
+    if x.type.is_unsigned or (x.type.is_integer and is_c):
+        return combine(to, (None, arith.RemSIOp, arith.RemUIOp), x, y)
     shape = to.broadcast_shape(x, y)
     left, right = to.broadcast(x, shape), to.broadcast(y, shape)
-    if x.type.is_unsigned:
-        return to.result(to.binary(arith.RemUIOp, left, right), shape, x.type)
-    if to.integer("fmod", 0):
-        return to.result(to.binary(arith.RemSIOp, left, right), shape, x.type)
+    if x.type.is_float:
+        function = exact_functions.remainder if is_c else exact_functions.floored_remainder
+        return to.result(to.written([left, right], function), shape, x.type)
     quotient = to.binary(arith.FloorDivSIOp, left, right)
     return to.result(to.binary(arith.SubiOp, left, to.binary(arith.MuliOp, quotient, right)), shape, x.type)
-
-
-@emits("Pow")
-def power(to: Node, x: Tensor, y: Tensor) -> Tensor:
-    """Small whole exponents are products, 1/2 a root; others `math.powf`."""
-    if y.known is not None and (exponent := to.scope.single(y.known)) is not None:
-        shape = to.broadcast_shape(x, y)
-        if (value := _known_power(to, to.broadcast(x, shape), x.type, exponent)) is not None:
-            return to.result(value, shape, x.type)
-    if not x.type.is_float:
-        raise Unsupported("an exponent that is computed, on integers")
-    return combine(to, (math.PowFOp, None, None), x, to.cast(y, x.type))
-
-
-def _known_power(to: Node, base: SSAValue, type: DataType, exponent: float) -> SSAValue | None:
-    multiply = arith.MulfOp if type.is_float else arith.MuliOp
-    if exponent == 0.5 and type.is_float:
-        return to.unary(math.SqrtOp, base)
-    if exponent == 1:
-        return base
-    if exponent in (2, 3):
-        square = to.binary(multiply, base, base)
-        return square if exponent == 2 else to.binary(multiply, square, base)
-    return None
 
 
 @emits("Cast")
@@ -266,8 +243,8 @@ def cast_like(to: Node, x: Tensor, like: Tensor) -> Tensor:
 
 
 def converted(to: Node, x: Tensor, target: DataType) -> Tensor:
-    if x.known is None and target.is_float and target.bits < 32 and x.type != target:
-        raise Unsupported(f"rounding to {target.name}: Sterna computes in float32")
+    if x.known is None and target.name == "bfloat16" and x.type != target:
+        raise Unsupported("rounding to bfloat16: Sterna computes in float32")
     return to.cast(x, target)
 
 

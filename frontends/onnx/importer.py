@@ -48,6 +48,7 @@ from sterna.frontends.onnx.reader import Model, graphs_of, node_place, normal_do
 from sterna.frontends.onnx.schemas import check_call, check_node, schema_of
 from sterna.frontends.onnx.scope import Program, Scope
 from sterna.frontends.onnx.sizes import ir_shape, ir_size, shape_text
+from sterna.frontends.onnx.standard_functions import definition, has_definition
 from sterna.frontends.onnx.tensors import stored_tensor
 from sterna.frontends.onnx.values import Tensor
 from sterna.frontends.onnx.weights import OnnxStore
@@ -264,15 +265,20 @@ class _Nodes:
         if schema is None and domain == "":
             raise Unsupported(f"opset {version} has no such operator")
         emitter = EMITTERS.find(domain, node.op_type, version)
-        if emitter is None:
-            raise Unsupported
-        if domain == "" and not is_known(node.op_type, version):
-            raise Unsupported(f"of opset {version}")
+        if domain == "" and emitter is not None and not is_known(node.op_type, version):
+            emitter = None
+        if emitter is None and (schema is None or not has_definition(schema)):
+            raise Unsupported(
+                "" if EMITTERS.find(domain, node.op_type, version) is None else f"of opset {version}"
+            )
         if is_failed:
             raise Failed
         if schema is not None:
             check_node(node, schema, inputs, place)
-        else:
+            if emitter is None:
+                return self._call(definition(schema, node, inputs, version), node, scope, inputs, place)
+        assert emitter is not None
+        if schema is None:
             check_call(emitter, inputs, place)
         return self._apply(emitter, Node(node, scope, version, place), inputs)
 
@@ -318,7 +324,10 @@ class _Nodes:
         inner_scope.names.update(present)
         for name in set(function.input) - set(present):
             body = [_without_input(each, name) for each in body]
-        return inner.outputs(body, function.output[: len(node.output)], inner_scope)
+        # Of the function's outputs the call may leave some out, and nothing then need make them.
+        wanted = [own for own, name in zip(function.output, node.output, strict=False) if name]
+        made = iter(inner.outputs(body, wanted, inner_scope))
+        return [next(made) if name else None for name in node.output]
 
     def _described(
         self, node: NodeProto, number: int, inputs: Sequence[Tensor | None], reason: str

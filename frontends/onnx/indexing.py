@@ -11,7 +11,7 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import DYNAMIC_INDEX
 from xdsl.ir import SSAValue
 
-from sterna.frontends.onnx.data_types import FLOAT, INT64
+from sterna.frontends.onnx.data_types import FLOAT, INT64, DataType
 from sterna.frontends.onnx.elementwise import ADD
 from sterna.frontends.onnx.emitters import EmitterTable
 from sterna.frontends.onnx.errors import OnnxError, Unsupported
@@ -21,6 +21,7 @@ from sterna.frontends.onnx.shapes import transposed
 from sterna.frontends.onnx.sizes import Dim, Shape, Size, count_elements, ir_shape, ir_size, shape_text
 from sterna.frontends.onnx.slicing import sliced
 from sterna.frontends.onnx.values import Tensor, known
+from sterna.frontends.tensor_builder import shape_of
 
 EMITTERS = EmitterTable()
 emits = EMITTERS.of
@@ -242,18 +243,26 @@ def top_k(to: Node, x: Tensor, k: Tensor) -> list[Tensor]:
     size = x.shape[axis]
     if count < 1 or not x.rank or not isinstance(size, int) or count > size:
         raise OnnxError(f"{to.place}: K: expected 1 to {size}, found {count}")
-    if x.type.is_unsigned:
-        raise Unsupported(f"on {x.type.name}")
     order = [*(n for n in range(x.rank) if n != axis), axis]
     last = transposed(to, x, order)
     shape = (*last.shape[:-1], count)
     if size == 1:
         values, indices = to.value(last), to.splat(0, shape, INT64)
     else:
-        values, indices = to.build.top_k(to.value(last), count, largest=bool(to.integer("largest", 1)))
+        is_largest = bool(to.integer("largest", 1))
+        values, indices = to.build.top_k(_ordered(to, to.value(last), x.type), count, largest=is_largest)
+        values = _ordered(to, values, x.type)
     back = [order.index(n) for n in range(x.rank)]
     results = (to.result(values, shape, x.type), to.result(indices, shape, INT64))
     return [transposed(to, result, back) for result in results]
+
+
+def _ordered(to: Node, value: SSAValue, type: DataType) -> SSAValue:
+    """Unsigned integers in the order of signed ones, and back: the highest bit is turned over."""
+    if not type.is_unsigned:
+        return value
+    highest = to.build.splat(-(1 << type.held_bits - 1), shape_of(value), type.element)
+    return to.binary(arith.XOrIOp, value, highest)
 
 
 @emits("CumSum")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from onnx import AttributeProto, GraphProto, NodeProto
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerType, i1
+from xdsl.dialects.builtin import IntegerType, f16, f32, i1
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from sterna.frontends.onnx.data_types import BOOL, INT32, INT64, DataType, data_type
+from sterna.dialects.scalar_writer import Constants, write_over
+from sterna.frontends.onnx.data_types import BOOL, FLOAT, INT8, INT32, INT64, DataType, data_type
 from sterna.frontends.onnx.errors import OnnxError, Unsupported, shown
 from sterna.frontends.onnx.sizes import (
     Dim,
@@ -272,7 +273,10 @@ class Node:
     def convert(self, value: SSAValue, source: DataType, to: DataType) -> SSAValue:
         """A value in the element type of another type; between types that share one it is nothing."""
         if to.bits < 8 and to.is_integer and source != to:
-            raise Unsupported(f"a conversion to {to.name}")
+            wide = self.convert(value, source, INT8)
+            return self.map(wide, to.element, lambda x: self._few_bits(x, to))
+        if to.name == "float16" and source != to:
+            return self.convert(value, source, FLOAT) if source.bits <= 8 else self._to_half(value, source)
         if source.element == to.element or (source.is_float and to.is_float):
             return value
         if to == BOOL:
@@ -283,6 +287,36 @@ class Node:
             wide = self.convert(value, source, INT32 if to.bits < 32 else INT64)
             return wide if to.bits >= 64 else self.convert(wide, INT32 if to.bits < 32 else INT64, to)
         return self.build.pointwise([value], to.element, lambda x: _scalar_cast(x[0], source, to))
+
+    def _to_half(self, value: SSAValue, source: DataType) -> SSAValue:
+        """Rounded to float16, and held in f32. Integers round once to f32 first, as ONNX's own casts do."""
+        single = value if source.is_float else self.convert(value, source, FLOAT)
+
+        def rounded(x: SSAValue) -> Operation:
+            return arith.ExtFOp(self.build.add(arith.TruncFOp(x, f16)), f32)
+
+        return self.map(single, f32, rounded)
+
+    def _few_bits(self, value: SSAValue, to: DataType) -> Operation:
+        """The lowest bits of an i8, sign-extended for a signed type."""
+        if to.is_unsigned:
+            return arith.AndIOp(value, self.build.scalar((1 << to.bits) - 1, to.element))
+        spare = self.build.scalar(8 - to.bits, to.element)
+        return arith.ShRSIOp(self.build.add(arith.ShLIOp(value, spare)), spare)
+
+    def written(self, values: Sequence[SSAValue], function: Callable[..., Any]) -> SSAValue:
+        """A function of `dialects/elementary.py` or `exact_functions.py` of the f32 elements, written out."""
+        standing: list[Operation] = []
+
+        def stand_in(scalars: Sequence[SSAValue]) -> Operation:
+            standing.append(arith.AddfOp(scalars[0], scalars[-1]))
+            return standing[0]
+
+        result = self.build.pointwise(values, f32, stand_in)
+        (op,) = standing
+        assert op.parent is not None
+        write_over(op, function, op.parent.args[: len(values)], Constants(op.parent))
+        return result
 
     def map(self, value: SSAValue, element: Attribute, body: Callable[[SSAValue], Operation]) -> SSAValue:
         """An op that exists on scalars, on every element."""
@@ -295,11 +329,6 @@ def _scalar_cast(value: SSAValue, source: DataType, to: DataType) -> Operation:
         return arith.FPToSIOp(value, new)
     if to.is_float:
         return (arith.UIToFPOp if source.is_unsigned else arith.SIToFPOp)(value, new)
-    if _width(to) < _width(source):
+    if to.held_bits < source.held_bits:
         return arith.TruncIOp(value, new)
     return (arith.ExtUIOp if source.is_unsigned else arith.ExtSIOp)(value, new)
-
-
-def _width(type: DataType) -> int:
-    """Bits of an integer in the IR."""
-    return cast(IntegerType, type.element).width.data

@@ -45,6 +45,8 @@ SAME_SINCE: dict[str, int] = {
     ),
     **dict.fromkeys(["ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin", "Flatten"], 7),
     **dict.fromkeys(["Max", "Min", "Sum", "Mean", "Expand"], 8),
+    **dict.fromkeys(["If", "Loop"], 7),
+    "Scan": 9,
     **dict.fromkeys(["Where", "Sign", "Erf", "Sinh", "Cosh", "IsNaN", "ConstantOfShape", "OneHot"], 9),
     **dict.fromkeys(["QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger"], 10),
     **dict.fromkeys(["QLinearMatMul", "QLinearConv", "Mod", "IsInf", "TopK"], 10),

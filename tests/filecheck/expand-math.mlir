@@ -67,3 +67,18 @@ func.func @log_of_a_tensor(%x: tensor<2x?xf32>) -> tensor<2x?xf32> {
   %y = math.log %x : tensor<2x?xf32>
   func.return %y : tensor<2x?xf32>
 }
+
+// CHECK-LABEL: func.func @rounded_to_half
+// CHECK-NOT:    f16
+// CHECK:        arith.constant 6.550400e+04 : f32
+// CHECK-NOT:    f16
+// CHECK:        func.return
+func.func @rounded_to_half(%x: tensor<?x4xf32>) -> tensor<?x4xf32> {
+  %y = ternary.elementwise(%x : tensor<?x4xf32>) {
+  ^bb0(%a: f32):
+    %h = arith.truncf %a : f32 to f16
+    %s = arith.extf %h : f16 to f32
+    ternary.yield %s : f32
+  } -> tensor<?x4xf32>
+  func.return %y : tensor<?x4xf32>
+}

@@ -200,3 +200,10 @@ def test_a_graph_that_mixes_the_samples_of_a_batch_is_refused(name: str) -> None
     )
     with pytest.raises(UnsupportedOpsError):
         OnnxFrontend().load(proto)
+
+
+def test_computed_numbers_are_joined() -> None:
+    proto = model("g (float[1, 3] x, float[1] z) => (float[3] y) { s = ReduceSum<keepdims = 0>(x, one) "
+                  "y = Concat<axis = 0>(s, z, z) }", one=np.array([1]))  # fmt: skip
+    x, z = np.array([[1, 2, 3]], np.float32), np.array([7], np.float32)
+    assert interpret(proto, x, z)[0].tolist() == [6, 7, 7]

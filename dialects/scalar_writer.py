@@ -1,11 +1,11 @@
 """Scalar arithmetic written as Python expressions: each operator of a `Term` appends an operation to a region.
 
-With `Writer` as its machine, a function of `dialects/elementary.py` writes itself as IR.
+With `Writer` as its machine, a function of `elementary.py` or `exact_functions.py` writes itself as IR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
@@ -78,6 +78,9 @@ class Writer:
 
     def shift_right_logical(self, n: Operand, by: Operand) -> Term:
         return self.emit(arith.ShRUIOp(self.value(n), self.value(by)))
+
+    def remainder(self, n: Operand, by: Operand) -> Term:
+        return self.emit(arith.RemUIOp(self.value(n), self.value(by)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,3 +167,14 @@ class Term:
 
     def __ne__(self, other: Operand) -> Term:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._compare("ne", other)
+
+
+def write_over(
+    op: Operation, function: Callable[..., Term], operands: Sequence[SSAValue], constants: Constants
+) -> None:
+    """Replaces an operation on scalars by that function of these scalars, written out."""
+    writer = Writer(op, constants)
+    result = function(writer, *(Term(operand, writer) for operand in operands))
+    op.results[0].replace_all_uses_with(result.value)
+    op.detach()
+    op.erase()
