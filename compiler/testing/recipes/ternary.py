@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
 
 from sterna.testing.drawing import TRIT, Drawing, Shape, Type, Value, Weight
 from sterna.testing.recipes.regions import region
@@ -201,17 +203,31 @@ def derived_trits(to: Drawing, m: int, k: int) -> tuple[Value, Value]:
     return loaded[0], loaded[1]
 
 
-def windows(to: Drawing) -> None:
-    x = to.tensor(
-        ("f32", "i8", "i32"),
-        (1, 4),
-        where=lambda shape: any(size is not None and size > 1 for size in shape),
-        otherwise=lambda: (*to.shape((0, 2)), to.size(), to.choose(4, 8)),
-    )
-    last = [axis for axis, size in enumerate(x.shape) if size is not None and size > 1][-2:]
+@dataclass(frozen=True)
+class Sliding:
+    """How windows slide over a tensor."""
+
+    leading: int
+    lists: dict[str, list[int]]
+    positions: Shape
+    held: Shape
+    """The axes of one window."""
+
+    def __str__(self) -> str:
+        return f"leading = {self.leading} " + " ".join(
+            f"{name} = {each}" for name, each in self.lists.items()
+        )
+
+
+def sliding(to: Drawing, x: Value, least_leading: int = 0) -> Sliding:
+    """Over one or two of the last axes of x that are static and longer than 1, of which it has one."""
+    last = [
+        axis for axis, size in enumerate(x.shape) if axis >= least_leading and size is not None and size > 1
+    ][-2:]
     axes = last if to.flag() else last[-1:]
-    leading = to.integer(0, axes[0])
-    lists: dict[str, list[int]] = {name: [] for name in ("sizes", "strides", "dilations", "low", "high")}
+    leading = to.integer(least_leading, axes[0])
+    names = ("axes", "sizes", "strides", "dilations", "low", "high")
+    lists: dict[str, list[int]] = {name: [] for name in names}
     positions: list[int] = []
     for axis in axes:
         length = x.shape[axis] or 0
@@ -222,17 +238,53 @@ def windows(to: Drawing) -> None:
         dilation = min(dilation, 3)
         stride = to.integer(1, 3)
         positions.append((padded - (size - 1) * dilation - 1) // stride + 1)
-        for name, number in zip(lists, (size, stride, dilation, low, high), strict=True):
+        for name, number in zip(names, (axis, size, stride, dilation, low, high), strict=True):
             lists[name].append(number)
     rest = [size for axis, size in enumerate(x.shape) if axis >= leading and axis not in axes]
-    shape = (*x.shape[:leading], *positions, *rest, *lists["sizes"])
-    type = Type(x.type.element, tuple(size for size in shape if size != 1))
-    padding = to.choose("0.0", "-1.5") if x.type.element == "f32" else str(to.integer(-2, 2))
+    return Sliding(leading, lists, (*x.shape[:leading], *positions), (*rest, *lists["sizes"]))
+
+
+def padding(to: Drawing, x: Value) -> str:
+    number = to.choose("0.0", "-1.5") if x.type.element == "f32" else str(to.integer(-2, 2))
+    return f"padding = {number} : {x.type.element}"
+
+
+def without_units(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def windows(to: Drawing) -> None:
+    x = to.tensor(
+        ("f32", "i8", "i32"),
+        (1, 4),
+        where=lambda shape: any(size is not None and size > 1 for size in shape),
+        otherwise=lambda: (*to.shape((0, 2)), to.size(), to.choose(4, 8)),
+    )
+    slid = sliding(to, x)
+    type = Type(x.type.element, without_units((*slid.positions, *slid.held)))
+    to.emit(f"ternary.windows {x} {slid} {padding(to, x)} : {x.type} -> {type}", type)
+
+
+def convolve(to: Drawing) -> None:
+    # What a window holds is static, so that only the first axis, which leads, may be dynamic.
+    x = to.tensor(
+        ("i8", "f32"),
+        (1, 4),
+        where=lambda shape: None not in shape[1:] and any((size or 0) > 1 for size in shape),
+        otherwise=lambda: (
+            *to.choose((), (2,), (None,)[: to.limits.dynamic != "never"]),
+            to.size(),
+            to.choose(4, 8),
+        ),
+    )
+    slid = sliding(to, x, least_leading=int(x.shape[0] is None))
+    columns = prod(size or 0 for size in slid.held)
+    groups = to.choose(*(n for n in (1, 2, 3) if columns % n == 0))
+    w = to.weight(TRIT, (groups * to.integer(1, 3), columns // groups), "trits")
+    acc = Type("f32" if x.type.element == "f32" else "i32", (*without_units(slid.positions), w.shape[0]))
+    attribute = f" groups = {groups}" if groups != 1 else ""
     to.emit(
-        f"ternary.windows {x} leading = {leading} axes = {axes} sizes = {lists['sizes']} strides = {lists['strides']} "
-        f"dilations = {lists['dilations']} low = {lists['low']} high = {lists['high']} "
-        f"padding = {padding} : {x.type.element} : {x.type} -> {type}",
-        type,
+        f"ternary.convolve {x}, {w}{attribute} {slid} {padding(to, x)} : {x.type}, {w.type} -> {acc}", acc
     )
 
 
@@ -280,6 +332,7 @@ RECIPES: dict[str, Callable[[Drawing], None]] = {
     "ternary.ternarize": ternarize,
     "ternary.weight": derived_weight,
     "ternary.windows": windows,
+    "ternary.convolve": convolve,
     "ternary.gather": gather,
     "ternary.top_k": top_k,
 }
