@@ -39,7 +39,7 @@ from xdsl.context import Context
 from xdsl.dialects.arith import ConstantOp
 from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, ModuleOp, TensorType, i64
 from xdsl.dialects.func import CallOp, FuncOp, ReturnOp
-from xdsl.dialects.scf import ForOp, IfOp
+from xdsl.dialects.scf import ForOp, IfOp, YieldOp
 from xdsl.dialects.tensor import EmptyOp
 from xdsl.ir import Block, BlockArgument, Operation, SSAValue
 from xdsl.passes import ModulePass
@@ -85,11 +85,30 @@ def place_buffers(buffers: Sequence[Buffer]) -> list[int]:
     return offsets
 
 
-def check_planned_form(functions: Sequence[FuncOp]) -> None:
-    """CompileError, for all operations at once, if some can only be computed when weights are packed."""
+def check_blocks(functions: Sequence[FuncOp]) -> None:
+    """CompileError for a function, or a region of one, of several blocks; for a loop that is not counted."""
     for func in functions:
+        if not func.body.blocks:
+            raise CompileError(f"@{func.sym_name.data} has no body", func.location)
         if len(func.body.blocks) != 1 or not isinstance(func.body.block.last_op, ReturnOp):
             raise CompileError(f"@{func.sym_name.data} has branches: expected one block", func.location)
+        for op in func.walk():
+            if any(len(region.blocks) > 1 for region in op.regions):
+                raise CompileError(f"{op.name} has branches: expected one block", op.location)
+            if op.name.startswith("scf.") and not isinstance(op, ForOp | IfOp | YieldOp):
+                raise CompileError(f"{op.name} is not supported: expected scf.for or scf.if", op.location)
+
+
+def check_planned_form(functions: Sequence[FuncOp]) -> None:
+    """CompileError if no plan of a function can be made; for all operations at once that only packed weights take."""
+    check_blocks(functions)
+    for func in functions:
+        is_entry = func.sym_visibility is None or func.sym_visibility.data != "private"
+        scalars = [arg.type for arg in func.body.block.args if not isinstance(arg.type, TensorType)]
+        if is_entry and scalars:
+            raise CompileError(
+                f"@{func.sym_name.data} takes a scalar of type {scalars[0]}; expected tensors", func.location
+            )
     left = [
         f"{describe_location(op.location)} {op.name}".strip()
         for func in functions

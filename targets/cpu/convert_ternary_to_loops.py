@@ -48,7 +48,7 @@ from sterna.dialects import ternary
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import strides
 from sterna.passes.control_buffers import IN_PLACE, control_blocks
-from sterna.passes.plan_memory import needs_memory
+from sterna.passes.plan_memory import check_blocks, needs_memory
 from sterna.targets.cpu.dot import dot_function
 from sterna.targets.cpu.instructions import POINTER, index, load, loop, mul, offset
 from sterna.targets.cpu.isa import Isa, find_isa
@@ -360,6 +360,7 @@ class ConvertTernaryToLoopsPass(ModulePass):
             w.sym_name.data: integer_attribute(w, "offset") for w in weights if "offset" in w.attributes
         }
         functions = [function for function in op.ops if isinstance(function, func.FuncOp)]
+        check_blocks(functions)
         isa = find_isa(self.isa)
         names = kernel_names(functions)
         max_rows = integer_attribute(op, "ternary.max_rows")

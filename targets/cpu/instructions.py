@@ -181,11 +181,12 @@ fminimum_number = _extremum("minimumnum")
 
 def sqrt(value: SSAValue) -> SSAValue:
     """Correctly rounded."""
-    return llvm.FSqrtOp(value).results[0]
+    # xDSL declares the intrinsic of its own operation for one type only, the first that it meets in a module.
+    return call_intrinsic(f"llvm.sqrt.{_mangled(value.type)}", [value], value.type)
 
 
 def fabs(value: SSAValue) -> SSAValue:
-    return llvm.FAbsOp(value, value.type).result
+    return call_intrinsic(f"llvm.fabs.{_mangled(value.type)}", [value], value.type)
 
 
 def bitcast(value: SSAValue, type: Attribute) -> SSAValue:

@@ -31,7 +31,7 @@ builtin.module attributes {ternary.max_rows = 4 : i64} {
 // CHECK:          llvm.fadd %{{.*}}, %{{.*}} : vector<8xf32>
 // CHECK:          llvm.fadd %{{.*}}, %{{.*}} : vector<4xf32>
 // CHECK:          llvm.fadd %{{.*}}, %{{.*}} : vector<2xf32>
-// CHECK:          llvm.intr.sqrt
+// CHECK:          llvm.call_intrinsic "llvm.sqrt.f32"
 // CHECK:          llvm.store
 // CHECK-NOT:  @rms_norm_1
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.passes import PASSES
+from sterna.targets.program import InputError
 from tests.cpu_programs import MAX_ROWS, PlannedProgram, isa_names, same_bits
 from tests.raised_models import PIPELINE, SPECIAL, Array, programs, store_for
 
@@ -41,6 +43,11 @@ def check_program(text: str, columns: int, rows: int, states: int, number: int) 
     planned = PlannedProgram(str(module), store.arrays)
     for isa in isa_names():
         threads = int(generator.integers(1, 4))
+        if rows > MAX_ROWS and not planned.program.in_pieces:
+            # Its rows are not independent: as many at once is all that it takes, and it says so.
+            with pytest.raises(InputError, match="takes at most"):
+                planned.executable(isa, threads).run(inputs)
+            continue
         found = planned.executable(isa, threads).run(inputs)
         assert len(found) == len(expected)
         for n, (a, b) in enumerate(zip(found, expected, strict=True)):

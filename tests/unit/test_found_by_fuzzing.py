@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import parser
 from xdsl.dialects.builtin import ModuleOp
@@ -22,6 +23,8 @@ from sterna.frontends.tokenizer import Tokenizer
 from sterna.model import CompiledModel
 from sterna.opt import main
 from sterna.passes import PASSES
+from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
+from tests.cpu_programs import PlannedProgram
 from tests.fuzz import onnx_models, targets
 
 TEXTS = {
@@ -73,11 +76,76 @@ def test_passes_take_or_refuse_functions_of_several_blocks() -> None:
         PASSES["plan-memory"]().apply(make_context(), module)
 
 
-def test_an_input_that_is_no_tensor_cannot_be_returned() -> None:
-    module = parse("func.func @forward(%x : f32) -> f32 { func.return %x : f32 }")
+LOOPS = """
+func.func @forward(%x : tensor<?x4xf32>, %c : tensor<i1>) -> tensor<?x4xf32> {
+  %b = tensor.extract %c[] : tensor<i1>
+  %y = scf.while (%a = %x) : (tensor<?x4xf32>) -> tensor<?x4xf32> {
+    scf.condition(%b) %a : tensor<?x4xf32>
+  } do {
+  ^bb0(%v : tensor<?x4xf32>):
+    scf.yield %v : tensor<?x4xf32>
+  }
+  func.return %y : tensor<?x4xf32>
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (BRANCHES, "@forward has branches: expected one block"),
+        (LOOPS, "scf.while is not supported: expected scf.for or scf.if"),
+        ("func.func private @g(tensor<4xf32>) -> tensor<4xf32>", "@g has no body"),
+    ],
+    ids=["blocks", "loops", "declarations"],
+)
+def test_control_flow_that_has_no_kernel_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(CompileError, match=complaint):
+        ConvertTernaryToLoopsPass().apply(make_context(), parse(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            "func.func @forward(%x : f32) -> f32 { func.return %x : f32 }",
+            "@forward takes a scalar of type f32; expected tensors",
+        ),
+        (
+            "func.func @forward() -> f32 { %x = arith.constant 1.0 : f32 func.return %x : f32 }",
+            "a scalar of type f32 is returned; expected tensors",
+        ),
+    ],
+    ids=["taken", "returned"],
+)
+def test_what_is_no_tensor_cannot_be_taken_or_returned(text: str, complaint: str) -> None:
+    module = parse(text)
     assert isinstance(module, ModuleOp)
-    with pytest.raises(CompileError, match="a scalar of type f32 is returned; expected tensors"):
+    with pytest.raises(CompileError, match=complaint):
         PASSES["plan-memory"]().apply(make_context(), module)
+
+
+ROOTS = """
+ternary.weight @w : tensor<4xf32>
+func.func @forward(%x : tensor<?x4xf32>) -> tensor<?x4xf32> {
+  %w = ternary.load @w : tensor<4xf32>
+  %y = ternary.rms_norm %x, %w eps = 1.0e-06 lanes = 16 : tensor<?x4xf32>, tensor<4xf32>
+  %z = ternary.elementwise(%y : tensor<?x4xf32>) {
+  ^bb0(%a : f32):
+    %b = math.absf %a : f32
+    %c = math.sqrt %b : f32
+    ternary.yield %c : f32
+  } -> tensor<?x4xf32>
+  func.return %z : tensor<?x4xf32>
+}
+"""
+
+
+def test_a_program_may_take_the_roots_of_numbers_and_of_vectors() -> None:
+    """The norm's root is of one number, the region's of sixteen: xDSL declared LLVM's function for the first alone."""
+    program = PlannedProgram(ROOTS, {"w": np.ones(4, np.float32)})
+    x = np.arange(-6, 6, dtype=np.float32).reshape(3, 4)
+    program.check([x], isa="baseline", threads=1)
 
 
 def test_a_tokenizer_that_loads_and_cannot_encode_says_so(tmp_path: Path) -> None:
