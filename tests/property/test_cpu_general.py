@@ -458,3 +458,16 @@ def test_any_program_through_the_pipeline(text: str, seed: int, threads: int) ->
     executable = sterna.jit(module, max_rows=MAX_ROWS, threads=threads)
     for rows in (0, 1, MAX_ROWS):
         assert_equal_bits(executable, module, rows, seed)
+
+
+def test_functions_of_one_name_work_on_vectors_and_numbers() -> None:
+    """A norm takes the root of a number, the elementwise operation beside it that of vectors."""
+    x, g = "tensor<?x20xf32>", "tensor<20xf32>"
+    module = parse(f"""
+      func.func @forward(%x : {x}, %g : {g}) -> ({x}, {x}, {x}) {{
+        %norm = ternary.rms_norm %x, %g eps = 1.0e-6 lanes = 16 : {x}, {g}
+        %size = math.absf %x : {x}
+        %root = math.sqrt %x : {x}
+        func.return %norm, %size, %root : {x}, {x}, {x}
+      }}""")
+    assert_equal_bits(sterna.jit(module, max_rows=MAX_ROWS), module, 3, 0)
