@@ -39,6 +39,7 @@ TEXTS = {
         "  %0 = linalg.transpose ins(%x:tensor<2x3xf32>) outs(%y:tensor<3x2xf32>) permutation = [1, 7]\n"
         "  func.return }"
     ),
+    "a block that is called by a number": "func.func @f() {\n^0:\n  func.return }",
     "an unclosed string": 'module attributes {"ternary.max_rows = 64 : i64, ternary.weights_bytes = 64 : i64} {}',
 }
 
