@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="mutants whose file or description has this text")
     parser.add_argument("--again", action="store_true", help="only those that no test killed so far")
     parser.add_argument("--workers", type=int, default=1, help="copies of the tree that run at once")
-    parser.add_argument("--seconds", type=int, default=600, help="a mutant that runs longer counts as caught")
+    parser.add_argument("--seconds", type=int, default=300, help="a mutant that runs longer counts as caught")
     parser.add_argument("--no-baseline", action="store_true", help="the tests are known to pass without bugs")
     parser.add_argument("--write", action="store_true", help="write the table into docs/verification.md")
     arguments = parser.parse_args()

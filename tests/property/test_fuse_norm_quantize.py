@@ -79,6 +79,20 @@ def test_rows_at_the_floors_of_norm_and_quantization(outer: bool, scale: float, 
     np.testing.assert_allclose(fused_step, step, rtol=(64 / LANES + 16) * 2 * ULP)
 
 
+def test_norms_of_other_floors_are_not_one() -> None:
+    program = RaisedProgram()
+    x = program.argument("%x", rows(8))
+    quantized = [
+        program.quantize(program.norm(x, f"gain{n}", 8, eps), 8) for n, eps in enumerate(("1.0e-08", "1.0"))
+    ]
+    text = program.function([(step, "tensor<?xf32>") for _, step in quantized])
+    arrays = {f"gain{n}": np.ones(8, np.float32) for n in range(2)}
+    before, after = before_and_after(text, np.full((2, 8), 0.5, np.float32), arrays)
+    assert not np.allclose(before[0], before[1])
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5)
+
+
 def test_zero_rows_stay_zero() -> None:
     arrays = {name: np.ones(16, np.float32) for name in ("outer", "gain0")}
     before, after = before_and_after(norms(16, 1, outer=True), np.zeros((2, 16), np.float32), arrays)

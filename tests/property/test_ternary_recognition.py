@@ -89,9 +89,15 @@ class Network:
         return self.by(arith.MulfOp, self.by(arith.SubfOp, x, zero) if zero else x, step)
 
     def contract(
-        self, x: SSAValue, w: SSAValue, loops: Sequence[Sequence[int]], shape: Sequence[int]
+        self,
+        x: SSAValue,
+        w: SSAValue,
+        loops: Sequence[Sequence[int]],
+        shape: Sequence[int],
+        start: float = 0.0,
     ) -> SSAValue:
-        """`loops`: those of each axis of x and of w; the result's are 0, 1, ..., and the last is reduced."""
+        """`loops`: those of each axis of x and of w; the result's are 0, 1, ..., and the last is reduced. The products
+        are added to `start`."""
         body = Block(arg_types=[f32] * 3)
         body.add_op(product := arith.MulfOp(*body.args[:2]))
         body.add_op(total := arith.AddfOp(body.args[2], product.result))
@@ -100,7 +106,7 @@ class Network:
         lists = [*loops, range(rank - 1)]
         maps = [AffineMapAttr(AffineMap(rank, 0, tuple(map(AffineExpr.dimension, each)))) for each in lists]
         kinds = [IteratorTypeAttr.parallel()] * (rank - 1) + [IteratorTypeAttr.reduction()]
-        init = self.build.splat(0.0, tuple(shape))
+        init = self.build.splat(start, tuple(shape))
         return self.build.add(
             linalg.GenericOp([x, w], [init], Region(body), ArrayAttr(maps), ArrayAttr(kinds), [init.type])
         )
@@ -189,6 +195,24 @@ def test_a_weight_of_more_magnitudes_stays_float(seed: int, in_one_row: bool) ->
     assert count(after(module, network.weights, "raise-ternary-products"), AccumulateOp) == 0
 
 
+@pytest.mark.parametrize("is_quantized", [True, False])
+def test_what_a_ternary_product_is_added_to_stays(is_quantized: bool) -> None:
+    generator = np.random.default_rng(6)
+    network = Network((DYNAMIC_INDEX, 6))
+    x = network.x
+    if is_quantized:
+        x = network.dequantize(network.quantize(x, 0.5, 0.0, -128, 127), 0.5, 0.0)
+    w = network.weight(ternary_numbers(generator, (4, 6), np.float32(0.5)))
+    module = network.module(network.contract(x, w, ((0, 2), (1, 2)), (DYNAMIC_INDEX, 4), start=2.5))
+    raised = after(module, network.weights, "raise-ternary-products")
+    values = generator.integers(-20, 20, (3, 6)).astype(np.float32)
+    (expected,), (found,) = (
+        run(each, [values], weights=ArrayStore(network.weights)) for each in (module, raised)
+    )
+    assert count(raised, AccumulateOp) == 1
+    assert np.array_equal(found, expected)
+
+
 def random_tail(
     network: Network, y: SSAValue, generator: np.random.Generator, draw: Callable[..., Any]
 ) -> SSAValue:
@@ -239,6 +263,25 @@ def test_a_monotone_chain_becomes_thresholds_of_the_same_bits(exhaustive: bool, 
     )
     assert np.array_equal(found, expected)
     assert count(fused, ThresholdOp) == 1 or len(np.unique(expected)) == 1
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_sums_are_not_computed_twice_to_turn_a_falling_channel(is_read: bool) -> None:
+    """Its trits are negated, so that whoever else reads the sums would need them as they were."""
+    generator = np.random.default_rng(7)
+    network = Network((DYNAMIC_INDEX, 9))
+    x = network.dequantize(network.quantize(network.x, 1.0, 0.0, -8, 7), 1.0, 0.0)
+    w = network.weight(ternary_numbers(generator, (3, 9), np.float32(0.5)))
+    y = network.contract(x, w, ((0, 2), (1, 2)), (DYNAMIC_INDEX, 3))
+    q = network.quantize(network.by(arith.MulfOp, y, -1.0), 2.0, 0.0, -2, 1)
+    module = network.module(q, y) if is_read else network.module(q)
+    fused = after(module, network.weights, "raise-ternary-products", "fuse-thresholds")
+    assert count(fused, AccumulateOp) == 1
+    assert count(fused, ThresholdOp) == (0 if is_read else 1)
+    values = generator.integers(-9, 9, (5, 9)).astype(np.float32)
+    results = [run(each, [values], weights=ArrayStore(network.weights)) for each in (module, fused)]
+    for expected, found in zip(*results, strict=True):
+        assert np.array_equal(found, expected)
 
 
 def test_one_bit_activations_are_thresholds_too() -> None:

@@ -82,6 +82,8 @@ CASES = [
     ("%r = tensor.extract_slice %v[%n] [5] [1] : tensor<6xf32> to tensor<5xf32>", "tensor<5xf32>", V[1:]),
     ("%c = arith.constant -1 : index\n%r = tensor.extract_slice %v[%c] [2] [3] : tensor<6xf32> to tensor<2xf32>",
      "tensor<2xf32>", V[:4:3]),
+    ("%c = arith.constant 9 : index\n%r = tensor.extract_slice %v[%c] [2] [3] : tensor<6xf32> to tensor<2xf32>",
+     "tensor<2xf32>", V[2::3]),
     ("%c = arith.constant 9 : index\n"
      "%r = tensor.insert_slice %row into %v[%c] [4] [1] : tensor<4xf32> into tensor<6xf32>", "tensor<6xf32>",
      np.array([3, -1, 1, 2, 3, 4], np.float32)),
@@ -209,6 +211,24 @@ def test_generic_loops_are_parallel_over_projections() -> None:
     }"""
     (value,) = run(parse(text), [X, ROW, np.zeros((6, 4), np.float32)])
     assert same(value, (X + ROW[:, None]).T)
+
+
+def test_generic_loops_read_transposed_operands() -> None:
+    text = """
+    func.func @forward(%x : tensor<4x6xf32>, %y : tensor<6x4xf32>, %o : tensor<4x6xf32>) -> tensor<4x6xf32> {
+      %r = linalg.generic {indexing_maps = [affine_map<(d0, d1) -> (d0, d1)>, affine_map<(d0, d1) -> (d1, d0)>,
+                                            affine_map<(d0, d1) -> (d0, d1)>],
+                           iterator_types = ["parallel", "parallel"]}
+        ins(%x, %y : tensor<4x6xf32>, tensor<6x4xf32>) outs(%o : tensor<4x6xf32>) {
+      ^bb0(%a : f32, %b : f32, %c : f32):
+        %s = arith.subf %a, %b : f32
+        linalg.yield %s : f32
+      } -> tensor<4x6xf32>
+      func.return %r : tensor<4x6xf32>
+    }"""
+    y = np.arange(24, dtype=np.float32).reshape(6, 4) ** 2
+    (value,) = run(parse(text), [X, y, np.zeros((4, 6), np.float32)])
+    assert same(value, X - y.T)
 
 
 def test_a_generic_that_reduces_is_refused() -> None:

@@ -8,7 +8,7 @@ from xdsl.dialects.arith import AddfOp, MulfOp
 
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
-from sterna.dialects.interpreter import evaluate_weight
+from sterna.dialects.interpreter import evaluate_weight, run
 from sterna.dialects.weights import ArrayStore
 from sterna.passes import PASSES
 from sterna.passes.derived_weights import DerivedWeights
@@ -109,3 +109,26 @@ def test_derived_weights_that_are_equal_are_one_and_others_get_other_names() -> 
     store = ArrayStore({"a": np.array([2, 3], np.float32), "b": np.array([5, 7], np.float32)})
     assert evaluate_weight(module, "a.b", store).tolist() == [10, 21]
     assert evaluate_weight(module, "a.b.1", store).tolist() == [7, 10]
+
+
+def test_what_depends_on_an_input_is_not_folded_wherever_the_input_stands() -> None:
+    module = parse("""
+ternary.weight @w : tensor<4xf32>
+func.func @forward(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %w = ternary.load @w : tensor<4xf32>
+  %y = arith.divf %w, %x : tensor<4xf32>
+  %n = arith.negf %w : tensor<4xf32>
+  %z = arith.subf %n, %y : tensor<4xf32>
+  func.return %z : tensor<4xf32>
+}
+""")
+    PASSES["fold-weights"]().apply(make_context(), module)
+    module.verify()
+    text = str(module)
+    assert "ternary.weight @w.folded" in text
+    assert (
+        "arith.divf" in text.partition("func.func")[2] and "arith.negf" not in text.partition("func.func")[2]
+    )
+    w, x = np.array([1, 2, 3, 4], np.float32), np.array([2, 4, 8, 16], np.float32)
+    (z,) = run(module, [x], weights=ArrayStore({"w": w}))
+    np.testing.assert_array_equal(z, -w - w / x)
