@@ -1,4 +1,7 @@
-"""The command line: `sterna run | compile | opt | reduce | targets`. Text goes to stdout, everything else to stderr."""
+"""The command line: `sterna run | compile | verify | inspect | export | opt | reduce | targets`.
+
+Text goes to stdout, everything else to stderr.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from sterna.export_command import export_command
 from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
 from sterna.size_option import SIZE_OPTION, read_sizes
+from sterna.verification.command import verify_command
 
 if TYPE_CHECKING:
     from sterna.model import CompiledModel, Generation
@@ -298,6 +302,7 @@ def reduce(
 
 commands.add_command(inspect_command)
 commands.add_command(export_command)
+commands.add_command(verify_command)
 
 
 @commands.command()

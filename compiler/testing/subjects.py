@@ -29,8 +29,10 @@ from sterna.testing.source import array_source
 Array = npt.NDArray[Any]
 Weights = WeightStore | Mapping[str, Array] | None
 
-LARGEST_SOURCE = 1 << 16
-"""Elements of weights that still go into the text of a test."""
+LARGEST_SOURCE = 1 << 22
+"""Elements of weights that are tried as the text of a test."""
+LONGEST_SOURCE = 1 << 16
+"""Characters of weights that still go into the text of a test: what is mostly zero is short."""
 
 
 class Subject(Protocol):
@@ -77,9 +79,10 @@ class Program:
         stored = [op for op in self.op.ops if isinstance(op, WeightOp) and op.body is None]
         if sum(int(np.prod(op.type.get_shape())) for op in stored) > LARGEST_SOURCE:
             return None
-        lines = [f'IR = """\n{self.text}\n"""', "WEIGHTS = {"]
-        lines += [f"    {name!r}: {array_source(array)}," for name, array in self.numbers().items()]
-        return "\n".join([*lines, "}"])
+        numbers = [f"    {name!r}: {array_source(array)}," for name, array in self.numbers().items()]
+        if sum(map(len, numbers)) > LONGEST_SOURCE:
+            return None
+        return "\n".join([f'IR = """\n{self.text}\n"""', "WEIGHTS = {", *numbers, "}"])
 
 
 @dataclass

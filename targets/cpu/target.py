@@ -59,6 +59,8 @@ def emulated_name(isa: str) -> str:
 class CpuTarget:
     name: ClassVar = "cpu"
     emits: ClassVar = ("llvm", "asm")
+    takes_threads: ClassVar = True
+    """Whoever loads a program chooses the number of threads; a target without this has its own way."""
 
     def describe_host(self) -> list[str]:
         flags, machine = host_flags(), platform.machine()

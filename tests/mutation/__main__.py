@@ -9,6 +9,7 @@ docs/verification.md. Exit code 1 if a mutant survives that is not explained.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -41,6 +42,9 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="mutants whose file or description has this text")
     parser.add_argument("--again", action="store_true", help="only those that no test killed so far")
+    parser.add_argument(
+        "--shuffle", type=int, metavar="SEED", help="in random order: what ran so far is a sample"
+    )
     parser.add_argument("--workers", type=int, default=1, help="copies of the tree that run at once")
     parser.add_argument("--seconds", type=int, default=300, help="a mutant that runs longer counts as caught")
     parser.add_argument("--no-baseline", action="store_true", help="the tests are known to pass without bugs")
@@ -52,6 +56,8 @@ def main() -> int:
         chosen = [
             m for m in chosen if verdict(m, results.get(key(m))) in ("survived", "equivalent", "not run")
         ]
+    if arguments.shuffle is not None:
+        random.Random(arguments.shuffle).shuffle(chosen)
     run(
         chosen,
         results,
