@@ -15,7 +15,9 @@ becomes
     %y = ternary.dequantize %acc, %step, %scale : ...
 
 Weights that are computed from weights in another way (unpacked from 2-bit fields, say) become `ternary.ternarize` of
-that computation; the pass `ternarize` proves from the store that its result is ternary. A scale that is applied to the
+that computation; the pass `ternarize` proves from the store that its result is ternary. In a module that may keep float
+layers (`sterna.float_layers`) their numbers are looked at here, and a weight that has more than one magnitude in a row
+stays with its matmul; one that has a scale for each channel keeps them. A scale that is applied to the
 product and not to its operands (`linear(q, t) / (s * u)`) becomes part of the `dequantize`. What `norm_patterns` and
 `quantization_patterns` do not know stays as it is: a `linalg.matmul` that is left is listed by `ternarize`.
 
@@ -35,6 +37,7 @@ Binary weights, `sign(w) * mean|w|`, are ternary ones for `ternarize`: it finds 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -73,6 +76,8 @@ from sterna.dialects.ternary import (
     rows_of,
     tensor,
 )
+from sterna.dialects.weight_ops import FLOAT_LAYERS
+from sterna.dialects.weights import SternaContext
 from sterna.passes.dead_code import erase_dead_code
 from sterna.passes.matching import (
     Product,
@@ -90,6 +95,7 @@ from sterna.passes.quantization_patterns import (
     match_quantized_rows,
 )
 from sterna.passes.tolerance import Tolerance
+from sterna.passes.weight_values import WeightValues, scale_kind
 
 
 @dataclass
@@ -129,6 +135,8 @@ class RaiseLinear(RewritePattern):
     """A matmul of quantized rows and a weight: accumulate, then dequantize."""
 
     weight_only: WeightOnly
+    values: WeightValues | None = None
+    """Where a weight that is no absmean must be seen to be ternary; None where that is for `ternarize` to say."""
     quantized: dict[tuple[SSAValue, float], QuantizeOp] = field(
         default_factory=dict[tuple[SSAValue, float], QuantizeOp]
     )
@@ -145,7 +153,8 @@ class RaiseLinear(RewritePattern):
         for root, after in rescaled(op.results[0]):
             if root is not op.results[0] and tensor(root).get_shape() != shape:
                 continue
-            if (scaled := self._scaled(rows, matrix, after)) is None:
+            scaled = self._scaled(rows, matrix, after)
+            if scaled is None or not (scaled := self._seen(scaled, matrix, is_turned)):
                 continue
             quantize = self._quantize(rows.x, rows.eps, op)
             new: list[Operation] = []
@@ -169,6 +178,16 @@ class RaiseLinear(RewritePattern):
                 return ScaledWeight(absmean, scalars(factor))
         return ScaledWeight(None, scalars(left)) if self._is_scalar(left) else None
 
+    def _seen(self, scaled: ScaledWeight, matrix: SSAValue, is_turned: bool) -> ScaledWeight | None:
+        """The weight, if its numbers say that it is ternary, and whether they have a scale for each channel."""
+        if scaled.absmean is not None or self.values is None:
+            return scaled
+        numbers = self.values.read(matrix)
+        per_channel = None if numbers is None else scale_kind(numbers.T if is_turned else numbers)
+        if per_channel is None or (per_channel and not scaled.factor.is_one):
+            return None
+        return dataclasses.replace(scaled, per_channel=per_channel)
+
     def _is_scalar(self, product: Product) -> bool:
         return all(factor.axes == () and factor.value in self.weight_only for factor in product.powers)
 
@@ -190,6 +209,10 @@ class Scalars:
     coefficient: float
     powers: dict[SSAValue, int]
 
+    @property
+    def is_one(self) -> bool:
+        return not self.powers and near(self.coefficient, 1.0)
+
 
 @dataclass(frozen=True)
 class ScaledWeight:
@@ -197,6 +220,7 @@ class ScaledWeight:
 
     absmean: Absmean | None
     factor: Scalars
+    per_channel: bool = False
 
 
 def rows_first(weight: SSAValue) -> tuple[SSAValue, bool]:
@@ -215,7 +239,11 @@ def ternary_weight(
         new.append(empty := EmptyOp([], TensorType(f32, tensor(source).get_shape()[::-1])))
         new.append(turned := linalg.TransposeOp(source, empty.tensor, DenseArrayBase.from_list(i64, [1, 0])))
         source = turned.results[0]
-    new.append(op := AbsmeanOp(source, scaled.absmean.eps) if scaled.absmean else TernarizeOp(source))
+    new.append(
+        op := AbsmeanOp(source, scaled.absmean.eps)
+        if scaled.absmean
+        else TernarizeOp(source, per_channel=scaled.per_channel)
+    )
     return op.trits, multiplied(op.scale, scaled.factor, new)
 
 
@@ -301,6 +329,8 @@ class RaiseBitLinearPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weight_only = WeightOnly()
-        for pattern in (RaiseRmsNorm(weight_only), RaiseLinear(weight_only), FoldReshapes()):
+        store = ctx.weights if isinstance(ctx, SternaContext) else None
+        values = WeightValues(op, store) if store is not None and FLOAT_LAYERS in op.attributes else None
+        for pattern in (RaiseRmsNorm(weight_only), RaiseLinear(weight_only, values), FoldReshapes()):
             PatternRewriteWalker(pattern, apply_recursively=False).rewrite_module(op)
             erase_dead_code(op)
