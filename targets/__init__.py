@@ -37,6 +37,24 @@ class Executable(Protocol):
         """
         ...
 
+    # An executable whose memory is not the host's may have, beside these,
+    #     def decoder(self) -> Decoder | None
+    # for a new text of a language model; without it, or where it gives None, every step goes through `run`.
+
+
+class Decoder(Protocol):
+    """A text that a language model continues; states and logits stay where they are computed."""
+
+    def feed(self, tokens: Array) -> None:
+        """The next tokens of the text, `[T]`, of which there is at least one."""
+        ...
+
+    def choose(
+        self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
+    ) -> int:
+        """What comes after the tokens fed so far, as `sterna.sampling` says: it is not fed by that."""
+        ...
+
 
 class Target(Protocol):
     """A machine to compile for."""

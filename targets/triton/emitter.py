@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import cast
 
 from xdsl.dialects import arith, func
-from xdsl.dialects.builtin import IntegerAttr, ModuleOp, TensorType
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, TensorType, i64
 from xdsl.dialects.tensor import DimOp, EmptyOp
 from xdsl.ir import Operation, SSAValue
 
@@ -22,14 +22,16 @@ import sterna
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
-from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp
+from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp, tensor
 from sterna.targets.interface import entry_values, find_entry, integer_attribute
 from sterna.targets.row_wise import is_row_wise
-from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host
+from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape
 from sterna.targets.triton.products import emit_accumulate, emit_project
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
 from sterna.targets.triton.rows import RowGroup, row_shape
-from sterna.targets.triton.source import Kernel, Names, call, definition, docstring, indented
+from sterna.targets.triton.source import Kernel, Names, call, definition, docstring, indented, listed
+
+COPIED = ("runtime.py", "prelude.py", "decoding.py")
 
 
 def emit_module(module: ModuleOp) -> str:
@@ -43,7 +45,8 @@ class Emitter:
         self.functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
         self.entry = find_entry(module)
         states = integer_attribute(self.entry, "sterna.states", default=0)
-        taken = {*RESERVED, *definitions("runtime.py"), *definitions("prelude.py"), *ELEMENTARY, "forward"}
+        copies = (name for file in COPIED for name in definitions(file))
+        taken = {*RESERVED, *copies, *ELEMENTARY, "forward"}
         self.names = Names(taken)
         self.file = File(self.names, row_wise=is_row_wise(self.entry, self.functions, states))
         self.function_names = {
@@ -68,6 +71,7 @@ class Emitter:
             *(["", "", *elementary_function(name)] for name in sorted(helpers & ELEMENTARY)),
             *(["", "", *kernel_text(name, kernel)] for name, kernel in kernels),
             functions,
+            *self.decoding(),
             ["", "", *self.table()],
         ]
         return "\n".join(line for part in parts for line in part) + "\n"
@@ -91,6 +95,19 @@ class Emitter:
             "import triton.language as tl",
         ]
         return [docstring(lines), ["", *imports]]
+
+    def decoding(self) -> list[list[str]]:
+        """For a language model: tokens in, logits out, the rest states."""
+        given, made = (entry_values(self.entry, kind) for kind in ("input", "output"))
+        tokens, *states = given
+        is_tokens = tensor(tokens.value).element_type == i64 and Shape.of(tokens.value).sizes == (None,)
+        plain = [each for each in (*given, *made) if not each.is_state]
+        if not (self.file.row_wise and is_tokens and len(plain) == 2 and states):
+            return []
+        columns = [str(Shape.of(each.value).columns) for each in states]
+        names = set(definitions("decoding.py")) - {"forward", "STATES"}
+        table = [*listed("STATES = [", columns, "]"), '"""The columns of every state."""']
+        return [["", "", *table], *copied("decoding.py", names)]
 
     def refuse_unknown(self) -> None:
         left = [

@@ -86,6 +86,19 @@ class Engine:
         several = cast("tuple[Any, ...]", results) if isinstance(results, tuple) else (results,)
         return [result.cpu().numpy() for result in several]
 
+    def decoder(self) -> Any:
+        """Of a language model: its `Decoder` for one text; None of another program."""
+        kind = getattr(self.module, "Decoder", None)
+        return None if kind is None else kind(self.weights, self.device)
+
+    def choose(
+        self, decoder: Any, options: tuple[float, int | None, float | None], draw: float
+    ) -> tuple[int, int]:
+        """The next token for a draw from [0, 1), and among how many it was."""
+        draws = self.torch.tensor([draw], dtype=self.torch.float64, device=self.device)
+        tokens, kept = self.module.sample(decoder.logits, draws, *options)
+        return int(tokens[0]), int(kept[0])
+
     def on_device(self, array: Array) -> Any:
         plain = array.view(np.uint8) if array.dtype == np.bool_ else array
         return self.torch.from_numpy(np.array(plain)).to(self.device)

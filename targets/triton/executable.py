@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,12 @@ class TritonExecutable:
             for tensor, result in zip(self.program.outputs, results, strict=True)
         )
 
+    def decoder(self) -> TritonDecoder | None:
+        """See `targets.Executable`. None under the interpreter in another process."""
+        if not isinstance(self._engine, Engine) or (decoder := self._engine.decoder()) is None:
+            return None
+        return TritonDecoder(self._engine, decoder)
+
     def _run(self, arrays: list[Array], rows: int) -> list[Array]:
         if not self.program.in_pieces:
             return self._engine.run(1, rows, arrays)
@@ -99,6 +106,32 @@ class TritonExecutable:
             np.concatenate([piece[n] for piece in pieces]) if tensor.is_dynamic else pieces[-1][n]
             for n, tensor in enumerate(self.program.outputs)
         ]
+
+
+class TritonDecoder:
+    """One text on the device: what comes back from a step is a token."""
+
+    def __init__(self, engine: Engine, decoder: Any) -> None:
+        self._engine, self._decoder = engine, decoder
+
+    def feed(self, tokens: Array) -> None:
+        given = self._engine.on_device(tokens.astype(np.int64).reshape(1, -1))
+        if tokens.size == 1:
+            self._decoder.tokens.copy_(given[0])
+            self._decoder.step()
+        else:
+            self._decoder.prompt(given)
+
+    def choose(
+        self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
+    ) -> int:
+        if temperature == 0:
+            return int(self._decoder.tokens[0])
+        before = generator.bit_generator.state
+        token, among = self._engine.choose(self._decoder, (temperature, top_k, top_p), generator.random())
+        if among == 1:  # where nothing is left to choose the host draws nothing
+            generator.bit_generator.state = before
+        return token
 
 
 def _on_disk(file: bytes | Path) -> tuple[TemporaryDirectory[str] | None, Path]:
