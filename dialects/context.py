@@ -13,6 +13,7 @@ from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.llvm_vector import LLVMVector
+from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary
 from sterna.dialects.weights import SternaContext, WeightStore
 
@@ -33,6 +34,7 @@ def make_context(weights: WeightStore | None = None) -> SternaContext:
         ctx.register_dialect(name, available[name])
     ctx.load_registered_dialect("builtin")
     ctx.load_dialect(Ternary)
+    ctx.register_dialect("stream", lambda: Stream)
     ctx.register_dialect("llvm_vector", lambda: LLVMVector)
     return ctx
 
