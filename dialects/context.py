@@ -12,6 +12,7 @@ from xdsl.parser import Parser
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from sterna.dialects.errors import CompileError, describe_location
+from sterna.dialects.fixed import Fixed
 from sterna.dialects.llvm_vector import LLVMVector
 from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary
@@ -35,6 +36,7 @@ def make_context(weights: WeightStore | None = None) -> SternaContext:
     ctx.load_registered_dialect("builtin")
     ctx.load_dialect(Ternary)
     ctx.register_dialect("stream", lambda: Stream)
+    ctx.load_dialect(Fixed)
     ctx.register_dialect("llvm_vector", lambda: LLVMVector)
     return ctx
 

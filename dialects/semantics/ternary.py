@@ -22,7 +22,7 @@ from sterna.dialects import numerics, ternary
 from sterna.dialects.encodings import BitType
 from sterna.dialects.errors import CompileError
 from sterna.dialects.semantics.indexing import windows
-from sterna.dialects.semantics.table import Array, applies
+from sterna.dialects.semantics.table import Array, applies, dtype
 
 COUNTED = 1 << 20
 """Elements whose magnitudes are told apart for the message about a weight that is not ternary."""
@@ -64,7 +64,8 @@ def dequantize(acc: Array, step: Array, scale: Array) -> Array:
 def embed(tokens: Array, table: Array) -> Array:
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < len(table):
         raise CompileError(f"a token is outside [0, {len(table)}): found {tokens.min()} to {tokens.max()}")
-    return table[tokens].astype(np.float32)
+    rows = table[tokens]
+    return rows.astype(np.float32) if np.issubdtype(rows.dtype, np.floating) else rows
 
 
 def lay(values: Array, axes: Sequence[int], rank: int) -> Array:
@@ -144,7 +145,7 @@ class TernaryFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: ternary.AccumulateOp, args: PythonValues
     ) -> PythonValues:
         x, w = args
-        return (numerics.accumulate(x, w, op.group_count),)
+        return (numerics.accumulate(x, w, op.group_count).astype(dtype(op.acc)),)
 
     @impl(ternary.ConvolveOp)
     def convolve(self, interpreter: Interpreter, op: ternary.ConvolveOp, args: PythonValues) -> PythonValues:
