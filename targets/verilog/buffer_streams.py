@@ -30,7 +30,7 @@ from xdsl.passes import ModulePass
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.stream import FifoOp, ForkOp, PipelineOp, pipeline_of
-from sterna.targets.verilog.latencies import map_latencies
+from sterna.targets.verilog.circuits import map_latencies
 from sterna.targets.verilog.timing import schedule, slowest_interval
 
 SLACK = 2

@@ -17,7 +17,7 @@ from sterna.dialects.stream import ArrayOp, LookupOp, MapOp, PipelineOp, ReduceO
 from sterna.dialects.stream_types import rows_type
 from sterna.dialects.weights import WeightStore
 from sterna.targets.verilog.arrays.array import Adders
-from sterna.targets.verilog.latencies import tables_of
+from sterna.targets.verilog.circuits import tables_of
 from sterna.targets.verilog.stages.array_stage import array_stage
 from sterna.targets.verilog.stages.map_stage import map_stage
 from sterna.targets.verilog.stages.module import StageModule, memory_image

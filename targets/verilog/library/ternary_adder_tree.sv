@@ -22,7 +22,8 @@ module ternary_adder_tree #(
 
   for (genvar level = 0; level <= LEVELS; level++) begin : tree
     localparam int NODES = LEAVES >> level;
-    logic [NODES-1:0][WIDTH+level-1:0] value;
+    localparam int BITS = WIDTH + level;
+    logic [NODES*BITS-1:0] value;
     logic [NODES-1:0] pending;
     logic restart;
 
@@ -30,10 +31,10 @@ module ternary_adder_tree #(
       assign restart = first;
       for (genvar k = 0; k < LEAVES; k++) begin : leaf
         if (k < SIMD) begin : product
-          assign value[k] = (x[k*WIDTH+:WIDTH] ^ {WIDTH{w[2*k+1]}}) & {WIDTH{w[2*k]}};
+          assign value[k*BITS+:BITS] = (x[k*WIDTH+:WIDTH] ^ {WIDTH{w[2*k+1]}}) & {WIDTH{w[2*k]}};
           assign pending[k] = w[2*k+1];
         end else begin : padding
-          assign value[k] = '0;
+          assign value[k*BITS+:BITS] = '0;
           assign pending[k] = 1'b0;
         end
       end
@@ -41,13 +42,13 @@ module ternary_adder_tree #(
       always_ff @(posedge clock) if (advance) restart <= tree[level-1].restart;
       for (genvar n = 0; n < NODES; n++) begin : node
         logic carry_out_of_nothing;  // the bit below the least significant one makes the carry
-        logic [WIDTH+level-1:0] total;
+        logic [BITS-1:0] total;
         assign {total, carry_out_of_nothing} =
-            (WIDTH+level+1)'($signed({tree[level-1].value[2*n], 1'b1})) +
-            (WIDTH+level+1)'($signed({tree[level-1].value[2*n+1], tree[level-1].pending[2*n]}));
+            (BITS+1)'($signed({tree[level-1].value[2*n*(BITS-1)+:BITS-1], 1'b1})) +
+            (BITS+1)'($signed({tree[level-1].value[(2*n+1)*(BITS-1)+:BITS-1], tree[level-1].pending[2*n]}));
         always_ff @(posedge clock)
           if (advance) begin
-            value[n] <= total;
+            value[n*BITS+:BITS] <= total;
             pending[n] <= tree[level-1].pending[2*n+1];
           end
         wire unused = &{1'b0, carry_out_of_nothing};
@@ -59,7 +60,7 @@ module ternary_adder_tree #(
   logic signed [SUM-1:0] total;
   assign {total, carry_out_of_nothing} =
       {tree[LEVELS].restart ? SUM'(0) : sum, 1'b1} +
-      (SUM+1)'($signed({tree[LEVELS].value[0], tree[LEVELS].pending[0]}));
+      (SUM+1)'($signed({tree[LEVELS].value, tree[LEVELS].pending[0]}));
   always_ff @(posedge clock) if (advance) sum <= total;
   wire unused = &{1'b0, carry_out_of_nothing};
 endmodule

@@ -6,6 +6,7 @@ cycles. What only moves bits (extensions, constants) takes none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +19,10 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed import InterpolateOp, NormalizeOp, RescaleOp, ShiftRightOp, TableOp
 from sterna.dialects.regions import YieldOp
 from sterna.targets.verilog.stages.module import address_bits, identifier, literal, memory_image
+
+
+OPERATORS = re.compile(r" [-+?] | >>> \$|[^<]< |> ")
+"""In Verilog, what takes about a look-up table a bit; shifts by constants are wires, and products go to multipliers."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Datapath:
     images: dict[str, str] = field(default_factory=dict[str, str])
     multipliers: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     """Operand widths of every product of two values that are not constants."""
+    ff: int = 0
+    lut: int = 0
+    """About how many: a bit of an adder, of a choice or of a comparison each."""
+    memories: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """Words and bits of tables."""
     _values: dict[SSAValue, Signal] = field(default_factory=dict[SSAValue, Signal])
     _delays: dict[str, int] = field(default_factory=dict[str, int])
     _names: set[str] = field(default_factory=set[str])
@@ -72,6 +82,8 @@ class Datapath:
     def register(self, name: str, width: int, expression: str, comment: str = "") -> str:
         self.declare(name, width)
         self.clocked.append(f"{name} <= {expression};" + (f"  // {comment}" if comment else ""))
+        self.ff += width
+        self.lut += width * len(OPERATORS.findall(expression))
         return name
 
     def at(self, signal: Signal, time: int) -> str:
@@ -270,6 +282,7 @@ def _interpolate(path: Datapath, op: Operation) -> None:
     masked = table.values[:-1] & ((1 << width) - 1)
     words = masked | ((table.values[1:] - table.values[:-1]) << width)
     path.images[image] = memory_image(words.reshape(-1, 1), width + delta)
+    path.memories.append((len(words), width + delta))
     top = f"{x}[{table.input_width - 1}:{low}]"
     if table.is_signed is not None:
         inverted = f"~{x}[{table.input_width - 1}]"
