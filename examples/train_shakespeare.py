@@ -376,36 +376,44 @@ class Trained:
         return model.eval()
 
 
-@cli.command()
-@click.option("--runs", type=click.Path(path_type=Path), default=RUNS, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=CHECKPOINT, show_default=True)
-@click.option("--threads", default=1, show_default=True)
-def export(runs: Path, out: Path, threads: int) -> None:
-    """Write the best ternary weights as a checkpoint, with a model card that compares both runs."""
+@cli.command(context_settings={"show_default": True})
+@click.option("--runs", type=click.Path(path_type=Path), default=RUNS)
+@click.option("--out", type=click.Path(path_type=Path), default=CHECKPOINT)
+@click.option(
+    "--card", type=click.Path(path_type=Path, exists=True), default=MODEL_CARD, help="Its template."
+)
+@click.option("--threads", default=1)
+def export(runs: Path, out: Path, card: Path, threads: int) -> None:
+    """Write the best ternary weights as a checkpoint, with a model card.
+
+    The card compares both runs, if there is a float one.
+    """
     torch.set_num_threads(threads)
     text = Text.read()
     tokenizer = tokenizer_for(runs, text)
     validation, validation_bytes = encode(tokenizer, text.validation), len(text.validation.encode())
-    ternary, fp32 = (Trained.read(runs / f"{linear}.safetensors") for linear in ("ternary", "float"))
+    ternary = Trained.read(runs / "ternary.safetensors")
     rounded = ternary.model(torch.float16)
-    bits, unrounded_bits, fp32_bits = (
-        bits_per_byte(model, validation, validation_bytes, streams=1)
-        for model in (rounded, ternary.model(torch.float32), fp32.model(torch.float32))
-    )
+    models = {"bits": rounded, "unrounded_bits": ternary.model(torch.float32)}
+    facts: dict[str, Any] = {}
+    if (runs / "float.safetensors").exists():
+        facts["fp32"] = Trained.read(runs / "float.safetensors")
+        models["fp32_bits"] = facts["fp32"].model(torch.float32)
+    bits = {
+        name: bits_per_byte(model, validation, validation_bytes, streams=1) for name, model in models.items()
+    }
     write_checkpoint(out, rounded, tokenizer)
-    card = MODEL_CARD.read_text(encoding="utf-8").format(
+    filled = card.read_text(encoding="utf-8").format(
+        **bits,
+        **facts,
         ternary=ternary,
-        fp32=fp32,
-        bits=bits,
-        unrounded_bits=unrounded_bits,
-        fp32_bits=fp32_bits,
         parameters=sum(tensor.numel() for tensor in ternary.weights.values()),
         validation_bytes=validation_bytes,
         training_tokens=len(encode(tokenizer, text.train)),
-        sample=sample(rounded, tokenizer, "ROMEO:\n", 200, seed=0),
+        sample=sample(rounded, tokenizer, "ROMEO:\n", 300, seed=0),
     )
-    (out / "README.md").write_text(card, encoding="utf-8")
-    click.echo(f"bits per byte: ternary {bits:.4f} (unrounded {unrounded_bits:.4f}), fp32 {fp32_bits:.4f}")
+    (out / "README.md").write_text(filled, encoding="utf-8")
+    click.echo(", ".join(f"{name} {value:.4f}" for name, value in bits.items()))
 
 
 def write_checkpoint(out: Path, model: HGRNBitForCausalLM, tokenizer: Tokenizer) -> None:
