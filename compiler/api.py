@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sterna.artifact import Artifact
 from sterna.artifact_writer import Contents, check_destination, write_artifact
+from sterna.calibration import tokens_for
 from sterna.dialects.errors import CompileError
 from sterna.instruments.options import Instruments, WeightSource
 from sterna.ir_text import print_ir
@@ -78,6 +79,7 @@ def build(
         imported.weights,
         chosen,
         max_rows=max_rows,
+        calibration_tokens=tokens_for(chosen, imported),
         progress=progress,
         observers=instruments.observers(_weight_source(source, imported)),
     )
@@ -121,7 +123,15 @@ def emit(
     progress("importing", 0, 1)
     imported = load_source(source, example_inputs, **options)
     observers = instruments.observers(_weight_source(source, imported))
-    lower_until(imported.module, imported.weights, chosen, stage, max_rows=max_rows, observers=observers)
+    lower_until(
+        imported.module,
+        imported.weights,
+        chosen,
+        stage,
+        max_rows=max_rows,
+        calibration_tokens=tokens_for(chosen, imported),
+        observers=observers,
+    )
     if instruments.run:
         return instruments.interpret(imported.module, imported.weights)
     return print_ir(imported.module) + "\n" if kind == "mlir" else chosen.emit(imported.module, kind, isa=isa)

@@ -15,6 +15,7 @@ import click
 
 from sterna import __version__
 from sterna.export_command import export_command
+from sterna.fixed_point_command import fixed_point_command
 from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
 from sterna.size_option import SIZE_OPTION, read_sizes
@@ -298,6 +299,7 @@ def reduce(
 
 commands.add_command(inspect_command)
 commands.add_command(export_command)
+commands.add_command(fixed_point_command)
 
 
 @commands.command()

@@ -11,7 +11,7 @@ from xdsl.utils.arg_spec import parse_pipeline
 
 from sterna.dialects.context import make_context
 from sterna.dialects.errors import CompileError
-from sterna.dialects.weights import WeightStore
+from sterna.dialects.weights import Array, WeightStore
 from sterna.pass_runner import PassObserver, Stage, Step, run_passes
 from sterna.passes import PASSES
 from sterna.progress import Progress, no_progress
@@ -67,13 +67,14 @@ def lower(
     target: Target,
     *,
     max_rows: int = 64,
+    calibration_tokens: Array | None = None,
     progress: Progress = no_progress,
     observers: Sequence[PassObserver] = (),
 ) -> dict[str, str]:
     """Runs the target's pipeline on the module, in place; returns the texts of the named stages."""
     passes = parse_passes(target, target.pipeline(max_rows=max_rows))
     keeper = StageKeeper(STAGES, progress)
-    run_passes(make_context(weights), module, passes, [keeper, *observers])
+    run_passes(make_context(weights, calibration_tokens), module, passes, [keeper, *observers])
     return keeper.texts
 
 
@@ -84,6 +85,7 @@ def lower_until(
     stage: str | None,
     *,
     max_rows: int = 64,
+    calibration_tokens: Array | None = None,
     observers: Sequence[PassObserver] = (),
 ) -> None:
     """Runs the target's pipeline on the module, in place, up to a stage or a pass; all of it for None."""
@@ -92,4 +94,5 @@ def lower_until(
     if stage != IMPORTED:
         passes = parse_passes(target, target.pipeline(max_rows=max_rows))
         last = STAGES.get(stage, stage) if stage else None
-        run_passes(make_context(weights), module, passes, observers, stop_after=last)
+        context = make_context(weights, calibration_tokens)
+        run_passes(context, module, passes, observers, stop_after=last)

@@ -16,7 +16,7 @@ from sterna.dialects.fixed import Fixed
 from sterna.dialects.llvm_vector import LLVMVector
 from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary
-from sterna.dialects.weights import SternaContext, WeightStore
+from sterna.dialects.weights import Array, SternaContext, WeightStore
 
 UPSTREAM = ("builtin", "func", "arith", "math", "tensor", "linalg", "scf", "cf", "memref", "vector", "llvm")
 """Imported IR uses the first six; the others are what lowering makes of them."""
@@ -27,9 +27,11 @@ UNQUOTED_OR_CLOSED = re.compile(
 """Text up to a string literal that is not closed, which xDSL finds out in time exponential in its length."""
 
 
-def make_context(weights: WeightStore | None = None) -> SternaContext:
+def make_context(
+    weights: WeightStore | None = None, calibration_tokens: Array | None = None
+) -> SternaContext:
     """A context that knows every accepted dialect; upstream ones are loaded when their first operation is met."""
-    ctx = SternaContext(weights=weights)
+    ctx = SternaContext(weights=weights, calibration_tokens=calibration_tokens)
     available = get_all_dialects()
     for name in UPSTREAM:
         ctx.register_dialect(name, available[name])

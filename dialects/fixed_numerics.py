@@ -19,10 +19,10 @@ def limits(width: int) -> tuple[int, int]:
     return -(1 << width - 1), (1 << width - 1) - 1
 
 
-def wrap(values: Integers, width: int) -> Integers:
-    """The integer of that width which has the same low bits."""
-    unused = np.int64(64 - width)
-    return (values << unused) >> unused
+def wrap(values: Array, width: int) -> Array:
+    """The integer of that width which has the same low bits, in the same dtype, which is no narrower."""
+    unused = values.dtype.type(values.dtype.itemsize * 8 - width)
+    return np.asarray((values << unused) >> unused)
 
 
 def as_unsigned(values: Array, width: int) -> Integers:
@@ -35,11 +35,18 @@ def saturate(values: Integers, width: int) -> Integers:
     return np.clip(values, np.int64(low), np.int64(high))
 
 
-def round_shift(values: Integers, bits: Array) -> Integers:
+def round_shift(values: Integers, bits: int) -> Integers:
     """floor(x / 2**bits + 1/2) for bits >= 0: the bit below the last one kept is added to what is kept."""
-    bits = np.minimum(np.asarray(bits, np.int64), WIDEST)
-    above = values >> np.maximum(bits - 1, 0)
-    return np.where(bits == 0, values, (above >> 1) + (above & 1))
+    if bits == 0:
+        return values
+    above = values >> min(bits - 1, WIDEST)
+    return (above + 1) >> 1
+
+
+def round_shifts(values: Integers, bits: Integers) -> Integers:
+    """The same, every number by its own bits."""
+    above = values >> np.clip(bits - 1, 0, WIDEST)
+    return np.where(bits == 0, values, (above + 1) >> 1)
 
 
 def shift_left(values: Integers, bits: int, width: int) -> Integers:
@@ -56,12 +63,12 @@ def rescale(values: Array, bits: int, width: int) -> Integers:
     exact = values.astype(np.int64)
     if bits < 0:
         return shift_left(exact, -bits, width)
-    return saturate(round_shift(exact, np.int64(bits)), width)
+    return saturate(round_shift(exact, bits), width)
 
 
 def shift_right(values: Array, bits: Array, bits_width: int, width: int) -> Integers:
     """The same with a number of bits, read without a sign, for every value."""
-    return saturate(round_shift(values.astype(np.int64), as_unsigned(bits, bits_width)), width)
+    return saturate(round_shifts(values.astype(np.int64), as_unsigned(bits, bits_width)), width)
 
 
 def leading_zeros(values: Integers, width: int) -> Integers:
@@ -91,7 +98,7 @@ def interpolate(values: Array, width: int, samples: Integers, *, is_signed: bool
     position = values.astype(np.int64) + (1 << width - 1) if is_signed else as_unsigned(values, width)
     low = width - (len(samples) - 1).bit_length() + 1
     index, rest = position >> low, position & ((1 << low) - 1)
-    return samples[index] + round_shift((samples[index + 1] - samples[index]) * rest, np.int64(low))
+    return samples[index] + round_shift((samples[index + 1] - samples[index]) * rest, low)
 
 
 def scan(f: Array, i: Array, state: Array, bits: int, width: int) -> tuple[Integers, Integers]:
@@ -99,7 +106,7 @@ def scan(f: Array, i: Array, state: Array, bits: int, width: int) -> tuple[Integ
     forget, inputs, state = f.astype(np.int64), i.astype(np.int64), state.astype(np.int64)
     states = np.empty_like(inputs)
     for t in range(inputs.shape[-2]):
-        state = saturate(round_shift(forget[..., t, :] * state, np.int64(bits)) + inputs[..., t, :], width)
+        state = saturate(round_shift(forget[..., t, :] * state, bits) + inputs[..., t, :], width)
         states[..., t, :] = state
     return states, state
 

@@ -1,13 +1,13 @@
 """Norms and quantization in integers: one reciprocal square root and one reciprocal a row, no division.
 
-`ternary.norm_quantize`, with a = outer (1 without it), g = a gain, K columns, c = the scale of the weight that reads it:
+`ternary.norm_quantize`, with a = outer (1 without it), g = a gain, c = the scale of the weight that reads it:
 
     h = x a     n = sum h^2 + K eps'     y = x (g sqrt(K) c / 127)     A = max |y|
     q = round(y * (127 / A))                      step * c = A / sqrt(n)
 
 The constants of the step are factors of the gain, because a positive factor of a row does not change its q. The eps
-of a norm of a norm: 1 / r^2 = mean(h^2) + eps (mean(x^2) + outer_eps), so K eps' = eps (sum x^2 + K outer_eps), of which the
-first term is left out where |a| is so large that it is less than 2^-15 of sum h^2.
+of a norm of a norm: 1 / r^2 = mean(h^2) + eps (mean(x^2) + outer_eps), so K eps' = eps (sum x^2 + K outer_eps), of
+which the first term is left out where |a| is so large that it is less than 2^-15 of sum h^2.
 
 x is read once and y once more, when A is known. What is per row is done once a row: a leading-zero count and a table
 give mantissas of 127 / A and 1 / sqrt(n), and a shift puts each at a fixed binary point. That of the step is right for

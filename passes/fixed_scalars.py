@@ -38,6 +38,7 @@ class ScalarCode:
         self.block = Block(arg_types=list(arguments))
         self._source = source
         self._constants: dict[tuple[int, int], SSAValue] = {}
+        self._extended: dict[tuple[SSAValue, int], SSAValue] = {}
 
     def add_op(self, op: Operation) -> SSAValue:
         op.location = self._source.location
@@ -54,11 +55,12 @@ class ScalarCode:
             self._constants[number, width] = self.add_op(constant)
         return self._constants[number, width]
 
-    def extend(self, value: SSAValue, width: int, *, unsigned: bool = False) -> SSAValue:
+    def extend(self, value: SSAValue, width: int) -> SSAValue:
         if exact_width(value) == width:
             return value
-        extension = arith.ExtUIOp if unsigned else arith.ExtSIOp
-        return self.add_op(extension(value, IntegerType(width)))
+        if (value, width) not in self._extended:
+            self._extended[value, width] = self.add_op(arith.ExtSIOp(value, IntegerType(width)))
+        return self._extended[value, width]
 
     def rescale(self, x: Scalar, to: Format) -> Scalar:
         """Rounded half up to the format's point, and saturated to its width."""

@@ -1,7 +1,7 @@
 """Proves that integer arithmetic cannot wrap: whatever the operands are, every result fits its type.
 
-By interval analysis. An interval of a value is what its type holds, or less where the operation says so. Block arguments and all that is not
-listed here may be anything that their types hold.
+By interval analysis. An interval of a value is what its type holds, or less where the operation says so. Block
+arguments and all that is not listed here may be anything that their types hold.
 """
 
 from __future__ import annotations

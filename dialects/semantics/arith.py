@@ -252,9 +252,9 @@ class ArithFunctions(InterpreterFunctions):
     fptoui = converts(arith.FPToUIOp, float_to_unsigned, any_width=False)
     extsi = converts(arith.ExtSIOp, extend_signed)
     extui = converts(arith.ExtUIOp, extend_unsigned, unsigned=True)
-    trunci = converts(arith.TruncIOp, truncate)
+    trunci = converts(arith.TruncIOp, truncate, narrows=True)
     bitcast = converts(arith.BitcastOp, bitcast, any_width=False)
-    index_cast = converts(arith.IndexCastOp, extend_signed)
+    index_cast = converts(arith.IndexCastOp, extend_signed, narrows=True)
 
     @impl(arith.ConstantOp)
     def constant(self, interpreter: Interpreter, op: arith.ConstantOp, args: PythonValues) -> PythonValues:

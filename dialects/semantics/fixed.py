@@ -16,7 +16,12 @@ from sterna.dialects.semantics.table import Array, dtype
 
 def held(values: Array, result: SSAValue) -> Array:
     """In the dtype that holds the result's width."""
-    return np.asarray(numerics.wrap(values, exact_width(result))).astype(dtype(result))
+    return np.asarray(values).astype(dtype(result))
+
+
+def held_unsigned(values: Array, result: SSAValue) -> Array:
+    """The same bits as a signed number of the result's width."""
+    return held(numerics.wrap(values, exact_width(result)), result)
 
 
 @register_impls
@@ -45,7 +50,7 @@ class FixedFunctions(InterpreterFunctions):
         mantissa, zeros = numerics.normalize(
             args[0], exact_width(op.x) - 1, exact_width(op.mantissa), op.step.value.data
         )
-        return held(mantissa, op.mantissa), held(zeros, op.zeros)
+        return held_unsigned(mantissa, op.mantissa), held(zeros, op.zeros)
 
     @impl(fixed.InterpolateOp)
     def interpolate(

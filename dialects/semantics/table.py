@@ -35,7 +35,7 @@ def odd_width(type: Attribute) -> int | None:
 def wrapped(values: Array, type: Attribute) -> Array:
     """Integers modulo 2**width: what numpy does by itself for the widths of its dtypes."""
     width = odd_width(type)
-    return values if width is None else np.asarray(wrap(values.astype(np.int64), width)).astype(values.dtype)
+    return values if width is None else wrap(values, width)
 
 
 def without_sign(values: Array, type: Attribute) -> Array:
@@ -86,10 +86,12 @@ def converts(
     *,
     unsigned: bool = False,
     any_width: bool = True,
+    narrows: bool = False,
 ) -> Meaning:
     """The operation is `function` of its operand and the dtype of its result.
 
-    `unsigned`: it reads the operand without a sign; not `any_width`: integers are as wide as a dtype.
+    `unsigned`: it reads the operand without a sign; not `any_width`: integers are as wide as a dtype; `narrows`: the
+    result has the low bits of the operand.
     """
 
     def run(_: InterpreterFunctions, __: Interpreter, op: Operation, args: PythonValues) -> PythonValues:
@@ -99,6 +101,7 @@ def converts(
                 f"not defined from {types[0]} to {types[1]}: integers have 1, 8, 16, 32 or 64 bits"
             )
         given = without_sign(args[0], op.operands[0].type) if unsigned else args[0]
-        return (wrapped(np.asarray(function(given, dtype(op.results[0]))), op.results[0].type),)
+        result = np.asarray(function(given, dtype(op.results[0])))
+        return (wrapped(result, op.results[0].type) if narrows else result,)
 
     return impl(op_type)(run)
