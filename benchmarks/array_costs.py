@@ -63,7 +63,9 @@ def measure(design: str, rows: int, columns: int, family: Family) -> dict[str, o
     array = array_of(design, rows, columns, FAMILIES[family])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "array.sv").write_text(array.source if array else adder_trees(rows, columns), encoding="utf-8")
+        (folder / "array.sv").write_text(
+            array.source if array else adder_trees(rows, columns), encoding="utf-8"
+        )
         needed = [tools.LIBRARY / f"{module}.sv" for module in ("add3", "ternary_adder_tree")]
         found = tools.synthesize("array", [folder / "array.sv", *needed], family, folder)
     return {"design": design, "family": family, "rows": rows, "columns": columns, **asdict(found.resources)}

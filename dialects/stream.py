@@ -15,20 +15,18 @@ from xdsl.dialects.builtin import (
     I64,
     ArrayAttr,
     IntegerAttr,
-    IntegerType,
     StringAttr,
     SymbolNameConstraint,
     SymbolRefAttr,
     i64,
 )
-from xdsl.ir import Attribute, Block, Dialect, Operation, Region, SSAValue
+from xdsl.ir import Block, Dialect, Operation, Region, SSAValue
 from xdsl.irdl import (
     BaseAttr,
     IRDLOperation,
     VarConstraint,
     irdl_op_definition,
     operand_def,
-    opt_prop_def,
     prop_def,
     region_def,
     result_def,
@@ -98,9 +96,7 @@ class LookupOp(IRDLOperation):
     assembly_format = "$tokens `,` $table attr-dict `:` type($tokens) `->` type($result)"
 
     def __init__(self, tokens: SSAValue, table: str, result: RowsType) -> None:
-        super().__init__(
-            operands=[tokens], properties={"table": SymbolRefAttr(table)}, result_types=[result]
-        )
+        super().__init__(operands=[tokens], properties={"table": SymbolRefAttr(table)}, result_types=[result])
 
     def verify_(self) -> None:
         require(rows_type(self.tokens).size.data == 1, "one token a row")
@@ -135,7 +131,9 @@ class ArrayOp(IRDLOperation):
         needed = (x.size.data << (x.width - 1)).bit_length() + 1
         require(y.width >= needed, f"a sum of {x.size.data} products may need {needed} bits, has {y.width}")
         if design in ("folded", "shared-sums"):
-            require(x.beats == y.beats == 1, "constant weights take a row in one beat and give one in one beat")
+            require(
+                x.beats == y.beats == 1, "constant weights take a row in one beat and give one in one beat"
+            )
 
 
 @irdl_op_definition
@@ -182,7 +180,9 @@ class MapOp(IRDLOperation):
         require(len(self.inputs) > 0, "a stage has an input: a result needs a cause")
         shape = (self.rows.size, self.rows.lanes)
         for out in self.outs:
-            require((rows_type(out).size, rows_type(out).lanes) == shape, "results have one size and one lanes")
+            require(
+                (rows_type(out).size, rows_type(out).lanes) == shape, "results have one size and one lanes"
+            )
         for value in self.inputs:
             type = rows_type(value)
             require(
@@ -223,7 +223,9 @@ class ReduceOp(IRDLOperation):
         x, y = rows_type(self.x), rows_type(self.result)
         require(self.kind.data in get_args(Reduction), f"a reduction is sum or max, found {self.kind.data}")
         needed = x.width + ((x.size.data - 1).bit_length() if self.kind.data == "sum" else 0)
-        require(y.size.data == 1 and y.width >= needed, f"the result is a row of one, of {needed} bits or more")
+        require(
+            y.size.data == 1 and y.width >= needed, f"the result is a row of one, of {needed} bits or more"
+        )
 
 
 @irdl_op_definition
@@ -243,7 +245,9 @@ class ArgmaxOp(IRDLOperation):
     def verify_(self) -> None:
         needed = (rows_type(self.x).size.data - 1).bit_length() + 1
         result = rows_type(self.result)
-        require(result.size.data == 1 and result.width == needed, f"the result is a row of one, of {needed} bits")
+        require(
+            result.size.data == 1 and result.width == needed, f"the result is a row of one, of {needed} bits"
+        )
 
 
 @irdl_op_definition
@@ -280,7 +284,10 @@ class ScanOp(IRDLOperation):
         rows = [rows_type(value) for value in (self.f, self.i, self.result)]
         require(len({(each.size, each.lanes) for each in rows}) == 1, "f, i and the state have one shape")
         require(rows[0].width + rows[2].width <= 63, "f * s has at most 63 bits")
-        require(0 <= self.by.value.data <= 63 and self.sequences.value.data > 0, "by is 0 to 63; a sequence or more")
+        require(
+            0 <= self.by.value.data <= 63 and self.sequences.value.data > 0,
+            "by is 0 to 63; a sequence or more",
+        )
         require(rows_type(self.context).size.data == 1, "the context is a scalar a row")
 
 

@@ -59,7 +59,9 @@ class SimulatedDesign:
     traced: dict[str, SSAValue]
 
     @staticmethod
-    def build(module: ModuleOp, weights: WeightStore, folder: Path, *, stalls: bool = False) -> SimulatedDesign:
+    def build(
+        module: ModuleOp, weights: WeightStore, folder: Path, *, stalls: bool = False
+    ) -> SimulatedDesign:
         pipeline = pipeline_in(module)
         design = print_design(module, weights, top="model", adders="carry chains")
         sources = design.write(folder)

@@ -28,8 +28,8 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
-from sterna.dialects.errors import CompileError
-from sterna.dialects.stream import FifoOp, ForkOp, PipelineOp, pipeline_of
+from sterna.dialects.stream import FifoOp, ForkOp, PipelineOp
+from sterna.targets.verilog.choose_folding import require_pipeline
 from sterna.targets.verilog.circuits import map_latencies
 from sterna.targets.verilog.timing import schedule, slowest_interval
 
@@ -46,11 +46,13 @@ class BufferStreamsPass(ModulePass):
     rows_in_flight: int = 1
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        if (pipeline := pipeline_of(list(op.ops))) is None:
-            raise CompileError(f"{self.name}: there is no stream.pipeline: run convert-fixed-to-stream first")
-        depths = needed_depths(pipeline, map_latencies(op, pipeline), self.rows_in_flight)
-        for value in _streams(pipeline):
-            _buffer(value, depths)
+        buffer_streams(op, require_pipeline(op, self.name), self.rows_in_flight)
+
+
+def buffer_streams(module: ModuleOp, pipeline: PipelineOp, rows_in_flight: int) -> None:
+    depths = needed_depths(pipeline, map_latencies(module, pipeline), rows_in_flight)
+    for value in _streams(pipeline):
+        _buffer(value, depths)
 
 
 def _streams(pipeline: PipelineOp) -> list[SSAValue]:
@@ -69,7 +71,8 @@ def needed_depths(
     for _ in range(ROUNDS):
         timed = schedule(pipeline, starts, latencies, depths)
         depths = {
-            use: max(depths.get(use, 0), timed.depth(use, use[0].operands[use[1]]) + SLACK) for use in timed.taken
+            use: max(depths.get(use, 0), timed.depth(use, use[0].operands[use[1]]) + SLACK)
+            for use in timed.taken
         }
     return depths
 
@@ -111,4 +114,3 @@ def _insert_after(value: SSAValue, op: Operation) -> None:
         block.insert_op_after(op, owner)
     elif (first := owner.first_op) is not None:
         owner.insert_op_before(op, first)
-

@@ -26,6 +26,7 @@ from xdsl.dialects.builtin import IntegerAttr, IntegerType, ModuleOp, StringAttr
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
+from xdsl.transforms.dead_code_elimination import region_dce
 
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.fixed import FromFloatOp, MaxOp, ScanOp, SumOp, ToFloatOp, point_of
@@ -128,7 +129,9 @@ class _Conversion:
             case LoadOp() | FromFloatOp() | ToFloatOp():
                 return
             case EmbeddingOp():
-                stage = LookupOp(self._stream(op.tokens, op), self._weight(op.table, op), self._rows(op.result))
+                stage = LookupOp(
+                    self._stream(op.tokens, op), self._weight(op.table, op), self._rows(op.result)
+                )
                 stage.attributes["rows"] = IntegerAttr(tensor(op.table).get_shape()[0], i64)
             case AccumulateOp():
                 stage = ArrayOp(self._stream(op.x, op), self._weight(op.w, op), self._rows(op.acc))
@@ -184,6 +187,7 @@ class _Conversion:
             before.replace_all_uses_with(after)
         for argument in list(block.args)[: len(order)]:
             block.erase_arg(argument)
+        region_dce(body)
         return MapOp(
             [self._stream(op.inputs[n], op) for n in streamed],
             [self._weight(op.inputs[n], op) for n in constant],
@@ -207,7 +211,8 @@ class _Conversion:
         element = type.element_type
         if not isinstance(element, IntegerType):
             raise CompileError(
-                f"hardware has integers, found {type}: run to-fixed-point first", value.owner.location  # pyright: ignore
+                f"hardware has integers, found {type}: run to-fixed-point first",
+                value.owner.location,  # pyright: ignore
             )
         shape = type.get_shape()
         return RowsType.of(shape[-1] if len(shape) > 1 else 1, element.width.data)
@@ -234,4 +239,3 @@ def _hint(op: Operation) -> str:
         return name.removeprefix("model.").replace(".trits", "")
     layer = describe_location(op.location).split(": ")[-1].removeprefix("model.")
     return f"{layer}_{kind}" if layer else kind
-

@@ -20,12 +20,15 @@ from sterna.targets.verilog.arrays.array import Adders
 from sterna.targets.verilog.circuits import tables_of
 from sterna.targets.verilog.stages.array_stage import array_stage
 from sterna.targets.verilog.stages.map_stage import map_stage
-from sterna.targets.verilog.stages.module import StageModule, memory_image
+from sterna.targets.verilog.stages.module import MEMORY, StageModule, image_name, memory_image
 from sterna.targets.verilog.stages.reduce_stage import reduce_stage
 from sterna.targets.verilog.stages.top import TopPrinter
 from sterna.targets.verilog.tools import library_files
 
 Array = npt.NDArray[Any]
+
+RTL = "rtl"
+"""The folder of Verilog files."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,12 @@ class Design:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes all files; the paths of the Verilog ones."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (self.modules | self.images).items():
+        for name in (RTL, MEMORY):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        files = {f"{RTL}/{name}": text for name, text in self.modules.items()}
+        for name, text in (files | self.images).items():
             (folder / name).write_text(text, encoding="utf-8")
-        return [folder / name for name in self.modules]
+        return [folder / name for name in files]
 
 
 def print_design(module: ModuleOp, weights: WeightStore | None, *, top: str, adders: Adders) -> Design:
@@ -56,7 +61,9 @@ def print_design(module: ModuleOp, weights: WeightStore | None, *, top: str, add
     text = TopPrinter(pipeline, top).print()
     modules = {f"{top}.sv": text}
     modules |= {f"{stage.name}.sv": stage.text for stage in stages.values()}
-    modules |= {path.name: path.read_text(encoding="utf-8") for path in library_files() if _used(path.stem, modules)}
+    modules |= {
+        path.name: path.read_text(encoding="utf-8") for path in library_files() if _used(path.stem, modules)
+    }
     images = printer.images
     for stage in stages.values():
         images |= stage.images
@@ -89,7 +96,9 @@ class _DesignPrinter:
             case LookupOp():
                 row = rows_type(op.result)
                 table = self._weight(op.table.string_value()).astype(np.int64)
-                self.images[f"{stage_name(op)}.hex"] = memory_image(table.reshape(-1, row.lanes.data), row.width)
+                self.images[image_name(stage_name(op))] = memory_image(
+                    table.reshape(-1, row.lanes.data), row.width
+                )
                 return None
             case _:
                 return None

@@ -49,7 +49,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Device:
-    """A chip. The sizes are its makers' (Lattice FPGA-DS-02012; AMD DS180, DS922, DS923)."""
+    """A chip. The sizes are its makers' (Lattice FPGA-DS-02012; AMD DS180, DS922, DS923); `generic` is none in particular."""
 
     name: str
     part: str
@@ -63,7 +63,6 @@ class Device:
         return "carry chains" if self.family == "ecp5" else "ternary adders"
 
 
-ENDLESS = 1 << 40
 DEVICES = {
     device.name: device
     for device in (
@@ -71,7 +70,7 @@ DEVICES = {
         Device("xc7a200t", "XC7A200T", "xc7", Resources(134_600, 0, 269_200, 365, 740), 100),
         Device("xcku5p", "XCKU5P", "xcup", Resources(216_960, 0, 433_920, 480, 1_824), 200),
         Device("xcvu9p", "XCVU9P", "xcup", Resources(1_182_240, 0, 2_364_480, 2_160, 6_840), 200),
-        Device("generic", "any", "xc7", Resources(ENDLESS, 0, ENDLESS, ENDLESS, ENDLESS), 100),
+        Device("generic", "any", "xc7", Resources(100_000, 0, 200_000, 300, 400), 100),
     )
 }
 

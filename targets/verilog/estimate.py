@@ -29,8 +29,8 @@ from sterna.dialects.stream import (
 )
 from sterna.dialects.stream_types import RowsType, rows_type
 from sterna.targets.verilog.arrays.costs import array_cost
-from sterna.targets.verilog.devices import Family, Resources, lut_memory, memory_blocks, multiplier_blocks
 from sterna.targets.verilog.circuits import Circuit, map_circuits
+from sterna.targets.verilog.devices import Family, Resources, lut_memory, memory_blocks, multiplier_blocks
 from sterna.targets.verilog.stages.array_stage import folds
 from sterna.targets.verilog.timing import BLOCK_MEMORY_DEPTH, interval, schedule, slowest_interval
 
@@ -149,7 +149,12 @@ def _array(op: ArrayOp, family: Family) -> Resources:
         if cycles > 32
         else Resources(lut_memory=lut_memory(cycles, x.bits, family))
     )
-    return CONTROL + array + row + Resources(bram=weights, ff=3 * x.bits + 2 * x.lanes.data * y.lanes.data, lut=x.bits)
+    return (
+        CONTROL
+        + array
+        + row
+        + Resources(bram=weights, ff=3 * x.bits + 2 * x.lanes.data * y.lanes.data, lut=x.bits)
+    )
 
 
 def _scan(op: ScanOp, family: Family) -> Resources:

@@ -19,15 +19,18 @@ cycle and, of equals, the fewest rows, since a row brings an accumulator. A row 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import gcd
 
+import numpy as np
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, i64
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.rewriter import Rewriter
 
 from sterna.dialects.errors import CompileError
+from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.stream import (
     STAGE,
     ArrayOp,
@@ -37,10 +40,16 @@ from sterna.dialects.stream import (
     PipelineOp,
     ScanOp,
     YieldOp,
-    pipeline_of,
     stage_name,
 )
 from sterna.dialects.stream_types import rows_type
+from sterna.dialects.weights import SternaContext
+from sterna.targets.verilog.arrays.costs import cheaper_constants
+from sterna.targets.verilog.arrays.folded import shared_array
+from sterna.targets.verilog.buffer_streams import buffer_streams
+from sterna.targets.verilog.choose_folding import Goal, choose_interval, require_pipeline
+from sterna.targets.verilog.devices import Device, Family, Resources, find_device
+from sterna.targets.verilog.timing import LATENCY
 
 WIDEST_ROW = 128
 """Columns that one adder tree takes: a tree of more is long, and its wires are too."""
@@ -50,14 +59,67 @@ WIDEST_ROW = 128
 class FoldStagesPass(ModulePass):
     name = "fold-stages"
 
-    interval: int = 1024
+    interval: int = 0
+    """Cycles; 0 lets the pass choose."""
+    device: str = "ecp5-85k"
+    clock_mhz: int = 0
+    """0: the device's own."""
+    tokens_per_second: int = 0
+    """The goal; 0: as many as the budget gives."""
+    lut: int = 0
+    ff: int = 0
+    bram: int = 0
+    dsp: int = 0
+    """The budget; 0: all that the device has."""
+    sequences: int = 1
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
-        if (pipeline := pipeline_of(list(op.ops))) is None:
-            raise CompileError(f"{self.name}: there is no stream.pipeline: run convert-fixed-to-stream first")
-        if self.interval < 1:
-            raise CompileError(f"{self.name}: interval is a number of cycles from 1, not {self.interval}")
-        fold(pipeline, self.interval)
+        pipeline = require_pipeline(op, self.name)
+        if self.interval < 0:
+            raise CompileError(f"{self.name}: interval is a number of cycles, not {self.interval}")
+        goal = self.goal()
+        interval = self.interval
+        if interval == 0:
+            longest = max(_serial_interval(each) for each in pipeline.body.block.ops)
+            interval = choose_interval(op, goal, partial(_fold_and_buffer, goal), longest)
+        fold(pipeline, interval, goal.device.family)
+        _state_latencies(op, pipeline, ctx, goal.device)
+
+    def goal(self) -> Goal:
+        device = find_device(self.device)
+        has = device.resources
+        budget = Resources(
+            lut=self.lut or has.lut, ff=self.ff or has.ff, bram=self.bram or has.bram, dsp=self.dsp or has.dsp
+        )
+        return Goal(device, budget, self.clock_mhz or device.clock_mhz, self.tokens_per_second, self.sequences)
+
+
+def _state_latencies(module: ModuleOp, pipeline: PipelineOp, ctx: Context, device: Device) -> None:
+    """How long arrays of constants are depends on their weights, and is stated on them."""
+    arrays = [op for op in pipeline.body.block.ops if isinstance(op, ArrayOp) and op.design.data == "shared-sums"]
+    if not arrays:
+        return
+    if not isinstance(ctx, SternaContext) or ctx.weights is None:
+        raise CompileError("weights as wiring need their numbers: there is no weight store", arrays[0].location)
+    weights = ModuleInterpreter(module, ctx.weights)
+    for op in arrays:
+        trits = weights.weight(op.weight.string_value()).astype(np.int8)
+        array = shared_array("array", trits, activation_bits=rows_type(op.x).width, adders=device.adders)
+        op.attributes[LATENCY] = IntegerAttr(array.latency, i64)
+
+
+def _serial_interval(op: Operation) -> int:
+    """Cycles of a row if one element, or one product, is computed at a time."""
+    if isinstance(op, ArrayOp):
+        return rows_type(op.x).size.data * rows_type(op.result).size.data
+    return max((rows_type(value).size.data for value in (*op.operands, *op.results)), default=1)
+
+
+def _fold_and_buffer(goal: Goal, module: ModuleOp, interval: int) -> PipelineOp:
+    pipeline = require_pipeline(module, FoldStagesPass.name)
+    fold(pipeline, interval, goal.device.family)
+    buffer_streams(module, pipeline, goal.sequences)
+    return pipeline
 
 
 def divisors(number: int) -> list[int]:
@@ -85,7 +147,8 @@ def fewest_products(rows: int, columns: int, interval: int) -> tuple[int, int]:
     return pe, simd
 
 
-def fold(pipeline: PipelineOp, interval: int) -> None:
+def fold(pipeline: PipelineOp, interval: int, family: Family = "ecp5") -> None:
+    """Sets the lanes of every stream, and adapts them where a maker and a reader differ."""
     made: dict[tuple[SSAValue, int], SSAValue] = {}
     for op in list(pipeline.body.block.ops):
         match op:
@@ -95,6 +158,10 @@ def fold(pipeline: PipelineOp, interval: int) -> None:
                     pe, simd = y.size.data, x.size.data
                 else:
                     pe, simd = fewest_products(y.size.data, x.size.data, interval)
+                    design = cheaper_constants(y.size.data, x.size.data, pe, simd, family)
+                    if design == "shared-sums":
+                        op.properties["design"] = StringAttr(design)
+                        pe, simd = y.size.data, x.size.data
                 _read(op, 0, simd, made)
                 _retype(op.result, pe)
             case MapOp():

@@ -18,7 +18,7 @@ TESTBENCH = Path(__file__).parent / "library" / "testbench.cpp"
 def testbench_text(top: str, ports: TopPorts, traced: Mapping[str, int]) -> str:
     """The program; `traced` are streams of the top whose beats it records, with their bits."""
     streams = "\n".join(
-        f'    trace({index}, m.{top}__DOT__{name}_valid && m.{top}__DOT__{name}_ready, m.{top}__DOT__{name}_data, {bits}, cycle);'
+        f"    trace({index}, m.{top}__DOT__{name}_valid && m.{top}__DOT__{name}_ready, m.{top}__DOT__{name}_data, {bits}, cycle);"
         for index, (name, bits) in enumerate(traced.items())
     )
     root = f'#include "V{top}___024root.h"' if traced else ""
@@ -106,11 +106,24 @@ def build(
     `stalls` pauses every queue inside at random; `optimize` is the C++ compiler's level: 0 builds fast, and runs slowly.
     """
     objects = folder / f"obj{'_stalls' if stalls else ''}"
-    options = ["--cc", "-O3", "--x-initial", "unique", "--top-module", top, "--prefix", f"V{top}", "--Mdir", str(objects)]
+    options = [
+        "--cc",
+        "-O3",
+        "--x-initial",
+        "unique",
+        "--top-module",
+        top,
+        "--prefix",
+        f"V{top}",
+        "--Mdir",
+        str(objects),
+    ]
     if stalls:
         options.append("-DSTERNA_STALLS")
     files = [*([control] if control else []), *sources]
-    tools.run_verilator(["-Wall", "-Wno-fatal", "--quiet", *options, *(str(file.resolve()) for file in files)], folder)
+    tools.run_verilator(
+        ["-Wall", "-Wno-fatal", "--quiet", *options, *(str(file.resolve()) for file in files)], folder
+    )
     program = objects / "simulate"
     root = tools.verilator_root()
     include = [f"-I{objects}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
@@ -119,7 +132,16 @@ def build(
     whole = objects / "whole.cpp"
     parts = [testbench.resolve(), *sorted(objects.glob(f"V{top}*.cpp"))]
     whole.write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
-    command = [tools.compiler(), *flags, f"-O{optimize}", str(whole), str(_runtime(root)), "-o", str(program), "-lpthread"]
+    command = [
+        tools.compiler(),
+        *flags,
+        f"-O{optimize}",
+        str(whole),
+        str(_runtime(root)),
+        "-o",
+        str(program),
+        "-lpthread",
+    ]
     tools.run_program(command, folder)
     return Simulation(program, folder)
 
@@ -127,7 +149,9 @@ def build(
 def _runtime(root: Path) -> Path:
     """Verilator's own code as an object, compiled once for all designs."""
     compiler = tools.compiler()
-    key = hashlib.sha256(f"{root}{compiler}{os.path.getmtime(root / 'include' / 'verilated.cpp')}".encode()).hexdigest()
+    key = hashlib.sha256(
+        f"{root}{compiler}{os.path.getmtime(root / 'include' / 'verilated.cpp')}".encode()
+    ).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sterna" / "verilator"
     archive = cache / f"{key[:16]}.o"
     if archive.exists():
@@ -135,7 +159,16 @@ def _runtime(root: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     partial = cache / f"{key[:16]}.{os.getpid()}.o"
     include = root / "include"
-    command = [compiler, "-std=c++20", "-O1", "-w", "-c", f"-I{include}", f"-I{include / 'vltstd'}", "-DVL_TIME_CONTEXT"]
+    command = [
+        compiler,
+        "-std=c++20",
+        "-O1",
+        "-w",
+        "-c",
+        f"-I{include}",
+        f"-I{include / 'vltstd'}",
+        "-DVL_TIME_CONTEXT",
+    ]
     parts: list[Path] = []
     for name in ("verilated.cpp", "verilated_threads.cpp"):
         part = cache / f"{key[:16]}.{os.getpid()}.{name}.o"

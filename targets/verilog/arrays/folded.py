@@ -30,7 +30,9 @@ def _print(
     low, high = -(1 << (activation_bits - 1)), (1 << (activation_bits - 1)) - 1
     pipeline = print_pipeline(graph, low, high, adders=adders)
     sum_bits = signed_bits(*dot_product_bounds(columns, activation_bits))
-    used = {term.node for terms in graph.sums for term in terms} | {r.node for r in graph.rows if r is not None}
+    used = {term.node for terms in graph.sums for term in terms} | {
+        r.node for r in graph.rows if r is not None
+    }
     inputs = [
         f"  wire signed [{activation_bits - 1}:0] x{k} = x[{k * activation_bits} +: {activation_bits}];"
         for k in range(columns)
@@ -38,7 +40,8 @@ def _print(
     ]
     idle = [f"x[{k * activation_bits} +: {activation_bits}]" for k in range(columns) if k not in used]
     outputs = [
-        f"      y[{m * sum_bits} +: {sum_bits}] <= {_signed(graph, pipeline.rows, m, sum_bits)};" for m in range(rows)
+        f"      y[{m * sum_bits} +: {sum_bits}] <= {_signed(graph, pipeline.rows, m, sum_bits)};"
+        for m in range(rows)
     ]
     source = f"""\
 // {rows} x {columns} constant ternary weights, {len(graph.sums)} adders. Initiation interval 1, latency {pipeline.latency + 1}.

@@ -72,7 +72,9 @@ class SumGraph:
         """Every row's sum for the activations x `[..., inputs]`."""
         values = [x[..., n] for n in range(self.inputs)]
         for terms in self.sums:
-            values.append(sum((-values[t.node] if t.negative else values[t.node] for t in terms), 0 * values[0]))
+            values.append(
+                sum((-values[t.node] if t.negative else values[t.node] for t in terms), 0 * values[0])
+            )
         zero = 0 * values[0]
         signed = [zero if r is None else -values[r.node] if r.negative else values[r.node] for r in self.rows]
         return np.stack(signed, axis=-1)
@@ -171,6 +173,8 @@ def _finish_row(graph: SumGraph, terms: Sequence[Term]) -> None:
         first = False
         taken = sorted(heapq.heappop(heap) for _ in range(min(take, len(heap))))
         negative = all(term.negative for _, _, term in taken)
-        node = graph.add([term.times(negative) for _, _, term in sorted(taken, key=lambda each: each[2].negative)])
+        node = graph.add(
+            [term.times(negative) for _, _, term in sorted(taken, key=lambda each: each[2].negative)]
+        )
         heapq.heappush(heap, (1 + max(depth for depth, _, _ in taken), node, Term(node, negative)))
     graph.rows.append(heap[0][2])

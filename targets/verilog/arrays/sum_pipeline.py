@@ -21,7 +21,13 @@ class SumPipeline:
 
 
 def print_pipeline(
-    graph: SumGraph, low: int, high: int, *, adders: Adders, prefix: str = "s", rows_latency: int | None = None
+    graph: SumGraph,
+    low: int,
+    high: int,
+    *,
+    adders: Adders,
+    prefix: str = "s",
+    rows_latency: int | None = None,
 ) -> SumPipeline:
     """The pipeline for inputs in [low, high]; all rows come out together, after the deepest one.
 

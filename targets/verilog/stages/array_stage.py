@@ -16,7 +16,7 @@ from sterna.dialects.stream import ArrayOp, stage_name
 from sterna.dialects.stream_types import RowsType, rows_type
 from sterna.targets.verilog.arrays.array import Adders, Array
 from sterna.targets.verilog.arrays.folded import folded_array, shared_array
-from sterna.targets.verilog.stages.module import Port, StageModule, address_bits, header, memory_image
+from sterna.targets.verilog.stages.module import Port, StageModule, address_bits, header, image_name, memory_image
 
 Trits = npt.NDArray[Any]
 
@@ -58,12 +58,19 @@ def _streamed(op: ArrayOp, weights: Trits) -> StageModule:
     pe, simd = y.lanes.data, x.lanes.data
     passes, cycles = folds(x, y)
     latency = tree_latency(simd)
-    image = f"{name}_weights.hex"
+    image = image_name(f"{name}_weights")
     words = passes * cycles
     word = 2 * pe * simd
     text = f"""\
-{header(name, _comment(op, x, y, f"{passes} passes of {cycles} cycles; initiation interval 1, latency {latency}"),
-        [Port("in0", x), Port("out0", y, is_output=True)])}
+{
+        header(
+            name,
+            _comment(
+                op, x, y, f"{passes} passes of {cycles} cycles; initiation interval 1, latency {latency}"
+            ),
+            [Port("in0", x), Port("out0", y, is_output=True)],
+        )
+    }
   // Where in the matrix we are: `word` numbers the steps of a row, `column` those of a pass.
   logic [{address_bits(words) - 1}:0] word;
   logic [{address_bits(cycles) - 1}:0] column;
@@ -130,7 +137,10 @@ endmodule
     text = text.replace("starts, begins, opens;", "starts, opens;").replace("  assign begins = opens;\n", "")
     text = text.replace(".first(begins)", ".first(opens)")
     return StageModule(
-        name=name, text=text, images={image: memory_image(weight_words(weights, pe, simd), 2)}, latency=latency
+        name=name,
+        text=text,
+        images={image: memory_image(weight_words(weights, pe, simd), 2)},
+        latency=latency,
     )
 
 

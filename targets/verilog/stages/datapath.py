@@ -18,8 +18,13 @@ from xdsl.ir import Block, Operation, SSAValue
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed import InterpolateOp, NormalizeOp, RescaleOp, ShiftRightOp, TableOp
 from sterna.dialects.regions import YieldOp
-from sterna.targets.verilog.stages.module import address_bits, identifier, literal, memory_image
-
+from sterna.targets.verilog.stages.module import (
+    address_bits,
+    identifier,
+    image_name,
+    literal,
+    memory_image,
+)
 
 OPERATORS = re.compile(r" [-+?] | >>> \$|[^<]< |> ")
 """In Verilog, what takes about a look-up table a bit; shifts by constants are wires, and products go to multipliers."""
@@ -233,9 +238,7 @@ def _shift_right(path: Datapath, op: Operation) -> None:
     width, source, name = width_of(op.result), width_of(op.x), path.name(op.result)
     path.wire(f"{name}_doubled", source + 1, f"{{{x}, 1'b0}}")
     path.register(f"{name}_shifted", source + 1, f"{name}_doubled >>> $unsigned({by})")
-    path.register(
-        f"{name}_rounded", source + 1, f"({name}_shifted + {literal(1, source + 1)}) >>> 1"
-    )
+    path.register(f"{name}_rounded", source + 1, f"({name}_shifted + {literal(1, source + 1)}) >>> 1")
     path.register(name, width, saturated(f"{name}_rounded", source + 1, width), _said(op))
     path.bind(op.result, Signal(name, width, time + 3))
 
@@ -257,7 +260,9 @@ def _normalize(path: Datapath, op: Operation) -> None:
         path.wire(empty, 1, f"{value}[{capacity - 1}:{capacity - shift}] == '0")
         if counts:
             counted = path.name(f"{name}_zeros_{shift}")
-            zeros = path.register(counted, zeros_width, f"{empty} ? {zeros} + {zeros_width}'d{shift} : {zeros}")
+            zeros = path.register(
+                counted, zeros_width, f"{empty} ? {zeros} + {zeros_width}'d{shift} : {zeros}"
+            )
         moved = path.name(f"{name}_shifted_{shift}")
         path.register(moved, capacity, f"{empty} ? {value} << {shift} : {value}")
         value, time = moved, time + 1
@@ -278,7 +283,7 @@ def _interpolate(path: Datapath, op: Operation) -> None:
     time, (x,) = path.together(path.signal(op.x))
     name, width, delta = path.name(op.result), table.result_width, table.delta_width
     low = table.input_width - table.index_bits
-    image = f"{identifier(table.sym_name.data)}.hex"
+    image = image_name(identifier(table.sym_name.data))
     masked = table.values[:-1] & ((1 << width) - 1)
     words = masked | ((table.values[1:] - table.values[:-1]) << width)
     path.images[image] = memory_image(words.reshape(-1, 1), width + delta)
@@ -312,7 +317,9 @@ def _interpolate(path: Datapath, op: Operation) -> None:
     half = f"{low}'d{1 << (low - 1)}"
     total = max(width + low, product) + 1
     path.wire(f"{name}_base", width + low, f"{{{path.at(sample, time + 3)}, {half}}}")
-    path.register(name, width, f"{width}'(({total}'({name}_base) + {total}'({name}_moved)) >>> {low})", _said(op))
+    path.register(
+        name, width, f"{width}'(({total}'({name}_base) + {total}'({name}_moved)) >>> {low})", _said(op)
+    )
     path.bind(op.result, Signal(name, width, time + 4))
 
 

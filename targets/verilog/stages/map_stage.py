@@ -10,13 +10,13 @@ import numpy.typing as npt
 from sterna.dialects.fixed import TableOp
 from sterna.dialects.stream import MapOp, stage_name
 from sterna.dialects.stream_types import rows_type
-from sterna.targets.verilog.stages.datapath import Datapath, Signal
+from sterna.targets.verilog.stages.datapath import Datapath, Signal, width_of
 from sterna.targets.verilog.stages.module import (
     Port,
     StageModule,
     address_bits,
     header,
-    identifier,
+    image_name,
     literal,
     memory_image,
 )
@@ -26,11 +26,11 @@ Array = npt.NDArray[Any]
 
 def map_datapath(
     op: MapOp, constants: Mapping[str, Array], tables: Mapping[str, TableOp]
-) -> tuple[Datapath, list[Signal], dict[str, str]]:
-    """One lane of the stage, the results at one time, and which signal each constant's memory drives."""
+) -> tuple[Datapath, list[Signal], dict[str, tuple[str, str]]]:
+    """One lane of the stage, the results at one time, and the signal and the image of each constant's memory."""
     path = Datapath(tables)
     block, rows = op.body.block, op.rows
-    memories: dict[str, str] = {}
+    memories: dict[str, tuple[str, str]] = {}
     for index, value in enumerate(op.inputs):
         type = rows_type(value)
         where = "0" if type.size.data == 1 else "lane"
@@ -39,15 +39,15 @@ def map_datapath(
         path.bind(block.args[index], Signal(name, type.width, 0))
     for index, reference in enumerate(op.constants):
         argument = block.args[len(op.inputs) + index]
-        array, width = constants[reference.string_value()], argument.type.width.data  # pyright: ignore
+        array, width = constants[reference.string_value()], width_of(argument)
         if array.size == 1:
             path.bind(argument, Signal(literal(int(array.reshape(-1)[0]), width), width, None))
             continue
         name = path.name(f"constant{index}")
-        memories[reference.string_value()] = name
         path.wire(name, width, f"{name}_row[lane*{width} +: {width}]")
         path.bind(argument, Signal(name, width, 1))
-        image = f"{stage_name(op)}_{identifier(reference.string_value())}.hex"
+        image = image_name(f"{stage_name(op)}_{name}")
+        memories[reference.string_value()] = (name, image)
         path.images[image] = memory_image(array.reshape(-1, rows.lanes.data), width)
     results = path.run(block)
     latency = max([1, *(signal.time for signal in results if signal.time is not None)])
@@ -75,13 +75,16 @@ def map_stage(op: MapOp, constants: Mapping[str, Array], tables: Mapping[str, Ta
         f"  assign deliver = busy[{latency}] && {ready};",
         f"  assign fire = {valid} && advance;",
         *_counter(rows.beats, counted=len(whole) < len(op.inputs) or bool(memories)),
-        *(f"  assign in{n}_ready = {'fire' if n in whole or rows.beats == 1 else 'fire && last'};" for n in range(len(op.inputs))),
+        *(
+            f"  assign in{n}_ready = {'fire' if n in whole or rows.beats == 1 else 'fire && last'};"
+            for n in range(len(op.inputs))
+        ),
         *(f"  assign out{n}_valid = deliver;" for n in range(len(op.outs))),
         "  always_ff @(posedge clock)",
         "    if (reset) busy <= '0;",
         f"    else if (advance) busy <= {'{busy[' + str(latency - 1) + ':1], fire}' if latency > 1 else 'fire'};",
         "",
-        *_memories(op, memories, constants, path),
+        *_memories(op, memories, constants),
         f"  for (genvar lane = 0; lane < {rows.lanes.data}; lane++) begin : lanes",
         *(f"    {line}" for line in path.declarations),
         "    always_ff @(posedge clock)",
@@ -118,14 +121,13 @@ def _counter(beats: int, *, counted: bool) -> list[str]:
     ]
 
 
-def _memories(op: MapOp, memories: dict[str, str], constants: Mapping[str, Array], path: Datapath) -> list[str]:
+def _memories(op: MapOp, memories: Mapping[str, tuple[str, str]], constants: Mapping[str, Array]) -> list[str]:
     lines: list[str] = []
-    for (reference, name), image in zip(memories.items(), path.images, strict=False):
-        width = next(
-            argument.type.width.data  # pyright: ignore
-            for argument, used in zip(op.body.block.args[len(op.inputs) :], op.constants, strict=True)
-            if used.string_value() == reference
-        )
+    for argument, used in zip(op.body.block.args[len(op.inputs) :], op.constants, strict=True):
+        if (memory := memories.get(reference := used.string_value())) is None:
+            continue
+        name, image = memory
+        width = width_of(argument)
         bits = width * op.rows.lanes.data
         address = "beat" if op.rows.beats > 1 else "1'b0"
         lines += [

@@ -68,7 +68,10 @@ def _ages(levels: int) -> list[str]:
     """`combined` says that the tree gives a beat, `combined_last` that it is a row's last."""
     if levels == 0:
         return ["  wire combined = fire;", "  wire combined_last = last;"]
-    shifted = [f"{{{name}[{levels - 1}:1], {first}}}" if levels > 1 else first for name, first in (("fired", "fire"), ("lasts", "last"))]
+    shifted = [
+        f"{{{name}[{levels - 1}:1], {first}}}" if levels > 1 else first
+        for name, first in (("fired", "fire"), ("lasts", "last"))
+    ]
     return [
         f"  logic [{levels}:1] fired, lasts;  // by age",
         f"  wire combined = fired[{levels}];",
@@ -89,7 +92,9 @@ def _tree(lanes: int, width: int, result: int, levels: int, combine: str) -> lis
     count = lanes
     for level in range(1, levels + 1):
         after = (count + 1) // 2
-        lines.append(f"  logic signed [{result - 1}:0] " + ", ".join(f"level{level}_{n}" for n in range(after)) + ";")
+        lines.append(
+            f"  logic signed [{result - 1}:0] " + ", ".join(f"level{level}_{n}" for n in range(after)) + ";"
+        )
         lines += ["  always_ff @(posedge clock)", "    if (advance) begin"]
         for n in range(after):
             a, b = f"level{level - 1}_{2 * n}", f"level{level - 1}_{2 * n + 1}"

@@ -18,8 +18,8 @@ from sterna.dialects.stream import (
     YieldOp,
     stage_name,
 )
-from sterna.dialects.stream_types import RowsType, rows_type
-from sterna.targets.verilog.stages.module import identifier
+from sterna.dialects.stream_types import rows_type
+from sterna.targets.verilog.stages.module import identifier, image_name
 
 BYTE = 8
 
@@ -84,7 +84,9 @@ class TopPrinter:
             for index, result in enumerate(op.results):
                 self._declare(result, self._stream_name(op, index))
             body += self._instance(op)
-        return "\n".join([*self._header(), *self.lines, *self._input(), *body, *self._output(), "endmodule", ""])
+        return "\n".join(
+            [*self._header(), *self.lines, *self._input(), *body, *self._output(), "endmodule", ""]
+        )
 
     def stream_names(self) -> dict[SSAValue, str]:
         """What each stream is called in the text."""
@@ -122,7 +124,9 @@ class TopPrinter:
             case FifoOp():
                 self.seeds += 1
                 parameters = {"WIDTH": rows_type(op.x).bits, "DEPTH": op.depth.value.data, "SEED": self.seeds}
-                return _instance("fifo", parameters, f"{self.names[op.result]}_fifo", self._two(op.x, op.result))
+                return _instance(
+                    "fifo", parameters, f"{self.names[op.result]}_fifo", self._two(op.x, op.result)
+                )
             case ForkOp():
                 return self._fork(op)
             case LanesOp():
@@ -131,7 +135,7 @@ class TopPrinter:
                 row, token = rows_type(op.result), rows_type(op.tokens)
                 parameters = {
                     "ROWS": _rows_of(op), "BEATS": row.beats, "WIDTH": row.bits, "TOKEN": token.width,
-                    "IMAGE": f'"{stage_name(op)}.hex"',
+                    "IMAGE": f'"{image_name(stage_name(op))}"',
                 }  # fmt: skip
                 ports = [self._ports("token", op.tokens), self._ports("row", op.result)]
                 return _instance("row_lookup", parameters, stage_name(op), ports)
@@ -158,7 +162,8 @@ class TopPrinter:
         parameters = {"WIDTH": rows_type(op.x).bits, "COPIES": len(op.outs)}
         outs = [self.names[out] for out in reversed(op.outs)]
         ports = [self._ports("in", op.x)] + [
-            f".out_{signal}({{{', '.join(f'{name}_{signal}' for name in outs)}}})" for signal in ("data", "valid", "ready")
+            f".out_{signal}({{{', '.join(f'{name}_{signal}' for name in outs)}}})"
+            for signal in ("data", "valid", "ready")
         ]
         return _instance("fork_stream", parameters, f"{self.names[op.x]}_fork", ports)
 
@@ -254,7 +259,9 @@ class TopPrinter:
         ]
 
 
-def _instance(module: str, parameters: dict[str, int | str] | dict[str, int], name: str, ports: list[str]) -> list[str]:
+def _instance(
+    module: str, parameters: dict[str, int | str] | dict[str, int], name: str, ports: list[str]
+) -> list[str]:
     given = ", ".join(f".{key}({value})" for key, value in parameters.items())
     head = f"  {module} {f'#({given}) ' if given else ''}{identifier(name)} ("
     return [head, "      .clock, .reset,", *(f"      {port}," for port in ports[:-1]), f"      {ports[-1]});"]
@@ -264,4 +271,3 @@ def _rows_of(op: LookupOp) -> int:
     rows = op.attributes.get("rows")
     assert isinstance(rows, IntegerAttr), "the conversion states how many rows the table has"
     return rows.value.data
-
