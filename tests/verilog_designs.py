@@ -65,7 +65,8 @@ class SimulatedDesign:
         pipeline = pipeline_in(module)
         design = print_design(module, weights, top="model", adders="carry chains")
         sources = design.write(folder)
-        assert tools.lint("model", sources) == ""
+        complaints = tools.lint("model", sources, folder)
+        assert not complaints, complaints
         printer = TopPrinter(pipeline, "model")
         printer.print()
         queues = [op.result for op in pipeline.body.block.ops if isinstance(op, FifoOp)]

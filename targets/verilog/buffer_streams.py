@@ -28,7 +28,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 
-from sterna.dialects.stream import FifoOp, ForkOp, PipelineOp
+from sterna.dialects.stream import FifoOp, ForkOp, LanesOp, PipelineOp
 from sterna.targets.verilog.choose_folding import require_pipeline
 from sterna.targets.verilog.circuits import map_latencies
 from sterna.targets.verilog.timing import schedule, slowest_interval
@@ -88,7 +88,10 @@ def _buffer(value: SSAValue, depths: dict[tuple[Operation, int], int]) -> None:
             source.name_hint = f"{value.name_hint or 'stream'}_copy{number}"
     last: Operation | None = sources[0].owner if len(uses) > 1 else None  # pyright: ignore
     for use, source in zip(uses, sources, strict=False):
-        fifo = FifoOp(source, depths[use.operation, use.index])
+        depth = depths[use.operation, use.index]
+        if isinstance(source.owner, LanesOp) and depth <= 1 + SLACK:
+            continue  # the register that changes lanes holds the one beat that waits
+        fifo = FifoOp(source, depth)
         fifo.result.name_hint = f"{source.name_hint or 'stream'}_queued"
         if last is None:
             _insert_after(value, fifo)

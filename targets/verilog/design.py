@@ -61,6 +61,8 @@ def print_design(module: ModuleOp, weights: WeightStore | None, *, top: str, add
     text = TopPrinter(pipeline, top).print()
     modules = {f"{top}.sv": text}
     modules |= {f"{stage.name}.sv": stage.text for stage in stages.values()}
+    for stage in stages.values():
+        modules |= {f"{name}.sv": part for name, part in stage.parts.items()}
     modules |= {
         path.name: path.read_text(encoding="utf-8") for path in library_files() if _used(path.stem, modules)
     }

@@ -13,7 +13,7 @@ with `interval = 64` becomes
 A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what it takes: with one
 interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow compilers; Umuroglu et al., FINN, doi
 10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD columns; of those that meet the interval it gets the fewest products a
-cycle and, of equals, the fewest rows, since a row brings an accumulator. A row is only cut into equal beats, so lanes divide its size.
+cycle and, of equals, those whose array and registers are smallest. A row is only cut into equal beats, so lanes divide its size.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ from sterna.dialects.stream import (
 )
 from sterna.dialects.stream_types import rows_type
 from sterna.dialects.weights import SternaContext
-from sterna.targets.verilog.arrays.costs import cheaper_constants
+from sterna.targets.verilog.arrays.costs import array_cost, cheaper_constants
 from sterna.targets.verilog.arrays.folded import shared_array
 from sterna.targets.verilog.buffer_streams import buffer_streams
 from sterna.targets.verilog.choose_folding import Goal, choose_interval, require_pipeline
 from sterna.targets.verilog.devices import Device, Family, Resources, find_device
 from sterna.targets.verilog.timing import LATENCY
 
+REGISTERS_OF_A_COLUMN = 4 * 8
+"""Bits: the change of lanes, the row's memory and what follows it, of 8 each."""
+REGISTERS_OF_A_ROW = 2 * 18
 WIDEST_ROW = 128
 """Columns that one adder tree takes: a tree of more is long, and its wires are too."""
 
@@ -131,20 +134,28 @@ def fewest_lanes(size: int, interval: int) -> int:
     return next(lanes for lanes in divisors(size) if size // lanes <= max(interval, 1))
 
 
-def fewest_products(rows: int, columns: int, interval: int) -> tuple[int, int]:
-    """(PE, SIMD) of an array."""
+def fewest_products(rows: int, columns: int, interval: int, family: Family = "ecp5") -> tuple[int, int]:
+    """(PE, SIMD) of an array: of those with the fewest products a cycle, the one that takes the least around them too."""
     choices = [
-        (pe * simd, pe, simd)
+        (pe, simd)
         for simd in divisors(columns)
         if simd <= WIDEST_ROW
         for pe in divisors(rows)
         if (rows // pe) * (columns // simd) <= interval
     ]
     if not choices:
-        widest = max(simd for simd in divisors(columns) if simd <= WIDEST_ROW)
-        return rows, widest
-    _, pe, simd = min(choices)
-    return pe, simd
+        return rows, max(simd for simd in divisors(columns) if simd <= WIDEST_ROW)
+    fewest = min(pe * simd for pe, simd in choices)
+    return min(
+        (choice for choice in choices if choice[0] * choice[1] == fewest),
+        key=lambda choice: _size(*choice, family),
+    )
+
+
+def _size(pe: int, simd: int, family: Family) -> float:
+    """Of the array and the registers in front of it and behind, in look-up tables; two flip-flops come with each."""
+    array = array_cost("adder-tree", pe, simd, family)
+    return array.lut + array.ff / 2 + REGISTERS_OF_A_COLUMN * simd / 2 + REGISTERS_OF_A_ROW * pe / 2
 
 
 def fold(pipeline: PipelineOp, interval: int, family: Family = "ecp5") -> None:
@@ -157,7 +168,7 @@ def fold(pipeline: PipelineOp, interval: int, family: Family = "ecp5") -> None:
                 if op.design.data in ("folded", "shared-sums"):
                     pe, simd = y.size.data, x.size.data
                 else:
-                    pe, simd = fewest_products(y.size.data, x.size.data, interval)
+                    pe, simd = fewest_products(y.size.data, x.size.data, interval, family)
                     design = cheaper_constants(y.size.data, x.size.data, pe, simd, family)
                     if design == "shared-sums":
                         op.properties["design"] = StringAttr(design)

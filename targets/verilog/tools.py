@@ -47,7 +47,7 @@ def _run(
     )
     if result.returncode != 0:
         said = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
-        complaints = [line for line in said if "rror" in line] or said[-1:] or ["no output"]
+        complaints = [line for line in said if "error" in line.lower()] or said[-1:] or ["no output"]
         raise ToolError(f"{tool} failed with exit code {result.returncode}: {complaints[0].strip()}")
     return result.stdout + result.stderr
 

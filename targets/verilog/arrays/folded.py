@@ -28,7 +28,7 @@ def _print(
     rows, columns = weights.shape
     graph = build(weights, arity=3 if adders == "ternary adders" else 2)
     low, high = -(1 << (activation_bits - 1)), (1 << (activation_bits - 1)) - 1
-    pipeline = print_pipeline(graph, low, high, adders=adders)
+    pipeline = print_pipeline(graph, [(low, high)] * columns, adders=adders)
     sum_bits = signed_bits(*dot_product_bounds(columns, activation_bits))
     used = {term.node for terms in graph.sums for term in terms} | {
         r.node for r in graph.rows if r is not None

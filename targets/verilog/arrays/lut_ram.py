@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sterna.targets.verilog.arrays.array import Adders, Array, dot_product_bounds, signed_bits
-from sterna.targets.verilog.arrays.sum_graph import SumGraph, Trits, row_sums
-from sterna.targets.verilog.arrays.sum_pipeline import print_pipeline
+from sterna.targets.verilog.arrays.sum_graph import Trits, row_sums
+from sterna.targets.verilog.arrays.sum_pipeline import SumPipeline, print_pipeline
 
 GROUP = 3
 """Activations of a table: 27 sums, of the 32 that one look-up table remembers."""
@@ -71,20 +71,23 @@ def codes(weights: Trits) -> npt.NDArray[np.uint8]:
 def lut_ram_array(module: str, *, rows: int, columns: int, activation_bits: int, adders: Adders) -> Array:
     """Ports beyond those of `Array`: `fill` (write an entry this cycle) and `entry` (which, 0 to 26, in order).
 
-    `w` has five bits a group of three columns. A look-up may follow the last write by one cycle.
+    `w` has five bits a group of three columns. A look-up follows the last fill by two cycles; between two fills is a cycle
+    without, in which the running sums become zero.
     """
     groups = -(-columns // GROUP)
     bits = activation_bits + 2
     sum_bits = signed_bits(*dot_product_bounds(columns, activation_bits))
     tree = row_sums(np.ones((1, groups), np.int8), arity=3 if adders == "ternary adders" else 2)
-    bound = GROUP << (activation_bits - 1)
-    pipeline = print_pipeline(tree, -bound, bound, adders=adders)
+    # The last group may have fewer activations, and smaller sums.
+    members = [min(GROUP, columns - GROUP * g) for g in range(groups)]
+    bounds = [(-count << (activation_bits - 1), count << (activation_bits - 1)) for count in members]
+    pipeline = print_pipeline(tree, bounds, adders=adders)
     return Array(
         module=module,
         source="\n".join(
             [
                 _tables(module, groups, columns, activation_bits, bits),
-                _row(module, tree, pipeline.text, pipeline.rows[0] or "", groups, bits, sum_bits),
+                _row(module, pipeline, bounds, bits, sum_bits),
                 _top(module, rows, columns, groups, activation_bits, bits, sum_bits),
             ]
         ),
@@ -106,6 +109,7 @@ def _tables(module: str, groups: int, columns: int, activation_bits: int, bits: 
 module {module}_sums (
     input  logic clock,
     input  logic advance,
+    input  logic fill,
     input  logic [4:0] entry,
     input  logic [{columns * activation_bits - 1}:0] x,
     output logic [{groups * bits - 1}:0] sums  // of {groups} groups, one cycle after `entry`
@@ -129,29 +133,38 @@ module {module}_sums (
         2'd1: step = padded[{3 * activation_bits}*g+{activation_bits} +: {activation_bits}];
         default: step = padded[{3 * activation_bits}*g+{2 * activation_bits} +: {activation_bits}];
       endcase
-    assign previous = entry == 5'd0 ? '0 : sums[{bits}*g +: {bits}];
+    assign previous = sums[{bits}*g +: {bits}];
     assign next = subtract ? previous - {bits}'(step) : previous + {bits}'(step);
-    always_ff @(posedge clock) if (advance) sums[{bits}*g +: {bits}] <= next;
+    always_ff @(posedge clock)
+      if (advance) begin
+        if (fill) sums[{bits}*g +: {bits}] <= next;
+        else sums[{bits}*g +: {bits}] <= '0;
+      end
   end
 endmodule
 """
 
 
-def _row(module: str, tree: SumGraph, text: str, result: str, groups: int, bits: int, sum_bits: int) -> str:
+def _row(module: str, pipeline: SumPipeline, bounds: list[tuple[int, int]], bits: int, sum_bits: int) -> str:
+    widths = [signed_bits(*bound) for bound in bounds]
     inputs = "\n".join(
-        f"  wire signed [{bits - 1}:0] x{g} = looked_up[{g * bits} +: {bits}];" for g in range(groups)
+        f"  wire signed [{width - 1}:0] x{g} = looked_up[{g * bits} +: {width}];" for g, width in enumerate(widths)
     )
+    idle = [
+        f"looked_up[{g * bits + bits - 1}:{g * bits + width}]" for g, width in enumerate(widths) if width < bits
+    ]
+    unused = f"\n  wire unused = &{{1'b0, {', '.join(idle)}}};" if idle else ""
     return f"""\
 // The sum of one entry a group.
 module {module}_row (
     input  logic clock,
     input  logic advance,
-    input  logic [{groups * bits - 1}:0] looked_up,
+    input  logic [{len(bounds) * bits - 1}:0] looked_up,
     output logic [{sum_bits - 1}:0] y
 );
 {inputs}
-{text}
-  assign y = {sum_bits}'({result});
+{pipeline.text}
+  assign y = {sum_bits}'({pipeline.rows[0]});{unused}
 endmodule
 """
 
@@ -171,7 +184,7 @@ module {module} (
     output logic [{rows * sum_bits - 1}:0] y  // {rows} sums of {sum_bits} bits
 );
   logic [{groups * bits - 1}:0] sums;
-  {module}_sums make (.clock, .advance, .entry, .x, .sums);
+  {module}_sums make (.clock, .advance, .fill, .entry, .x, .sums);
 
   logic filling;
   logic [4:0] filled;

@@ -54,9 +54,9 @@ class SumGraph:
             depths.append(1 + max(depths[term.node] for term in terms))
         return depths
 
-    def bounds(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The least and the greatest value of each node, for inputs in [low, high]."""
-        bounds = [(low, high)] * self.inputs
+    def bounds(self, inputs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The least and the greatest value of each node, for the inputs' own."""
+        bounds = list(inputs)
         for terms in self.sums:
             ends = [bounds[term.node][::-1] if term.negative else bounds[term.node] for term in terms]
             signs = [-1 if term.negative else 1 for term in terms]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sterna.targets.verilog.arrays.array import Adders, signed_bits
@@ -20,24 +21,14 @@ class SumPipeline:
     """Flip-flops that only wait."""
 
 
-def print_pipeline(
-    graph: SumGraph,
-    low: int,
-    high: int,
-    *,
-    adders: Adders,
-    prefix: str = "s",
-    rows_latency: int | None = None,
-) -> SumPipeline:
-    """The pipeline for inputs in [low, high]; all rows come out together, after the deepest one.
+def print_pipeline(graph: SumGraph, bounds: Sequence[tuple[int, int]], *, adders: Adders) -> SumPipeline:
+    """The pipeline for inputs in those bounds; all rows come out together, after the deepest one.
 
-    A negated row is negated by its consumer: see `negated` in the folded arrays.
+    A row that is the negation of a sum is negated by who reads it.
     """
     depths = graph.depths()
-    bounds = graph.bounds(low, high)
-    widths = [signed_bits(*bound) for bound in bounds]
+    widths = [signed_bits(*bound) for bound in graph.bounds(bounds)]
     latency = max((depths[row.node] for row in graph.rows if row is not None), default=0)
-    latency = max(latency, rows_latency or 0)
     last_use = list(depths)
     for index, terms in enumerate(graph.sums):
         for term in terms:
@@ -45,7 +36,7 @@ def print_pipeline(
     for row in graph.rows:
         if row is not None:
             last_use[row.node] = latency
-    name = _Names(graph.inputs, prefix, depths)
+    name = _Names(graph.inputs, depths)
     lines: list[str] = []
     clocked: list[str] = []
     for node in range(graph.nodes):
@@ -75,12 +66,11 @@ def print_pipeline(
 @dataclass(frozen=True)
 class _Names:
     inputs: int
-    prefix: str
     depths: list[int]
 
     def of(self, node: int, time: int) -> str:
         """The signal that carries a node's value `time` cycles after the inputs."""
-        base = f"x{node}" if node < self.inputs else f"{self.prefix}{node - self.inputs}"
+        base = f"x{node}" if node < self.inputs else f"s{node - self.inputs}"
         waited = time - self.depths[node]
         return f"{base}_d{waited}" if waited else base
 

@@ -2,7 +2,7 @@
 module constant_rows #(
     parameter int WORDS = 256,
     parameter int WIDTH = 16,
-    parameter string IMAGE = ""
+    parameter IMAGE = ""
 ) (
     input  logic                                       clock,
     input  logic                                       advance,
@@ -10,6 +10,8 @@ module constant_rows #(
     output logic [WIDTH-1:0]                           data
 );
   logic [WIDTH-1:0] memory[WORDS];
-  initial $readmemh(IMAGE, memory);
+  if (IMAGE != "") begin : image
+    initial $readmemh(IMAGE, memory);
+  end
   always_ff @(posedge clock) if (advance) data <= memory[address];
 endmodule

@@ -4,7 +4,7 @@ module row_lookup #(
     parameter int BEATS = 16,  // of a row
     parameter int WIDTH = 16,  // of a beat
     parameter int TOKEN = 9,
-    parameter string IMAGE = ""
+    parameter IMAGE = ""
 ) (
     input  logic             clock,
     input  logic             reset,
@@ -18,7 +18,9 @@ module row_lookup #(
   localparam int ADDRESS = ROWS * BEATS > 1 ? $clog2(ROWS * BEATS) : 1;
   localparam int COUNT = BEATS > 1 ? $clog2(BEATS) : 1;
   logic [WIDTH-1:0] memory[ROWS*BEATS];
-  initial $readmemh(IMAGE, memory);
+  if (IMAGE != "") begin : image
+    initial $readmemh(IMAGE, memory);
+  end
 
   logic [COUNT-1:0] beat;
   logic [ADDRESS-1:0] address;

@@ -168,9 +168,8 @@ def _constant(op: ArrayOp, weights: Trits, adders: Adders) -> StageModule:
     assign out0_data[m*{y.width} +: {y.width}] = {y.width}'($signed(sums[m*{array.sum_bits} +: {array.sum_bits}]));
   end
 endmodule
-
-{array.source}"""
-    return StageModule(name=name, text=text, latency=latency)
+"""
+    return StageModule(name=name, text=text, parts={array.module: array.source}, latency=latency)
 
 
 def _comment(op: ArrayOp, x: RowsType, y: RowsType, timing: str) -> str:

@@ -53,6 +53,8 @@ class StageModule:
 
     name: str
     text: str
+    parts: dict[str, str] = field(default_factory=dict[str, str])
+    """Modules of its own that it instantiates, by name."""
     images: dict[str, str] = field(default_factory=dict[str, str])
     """Contents of its memories, by file name, as $readmemh reads them."""
     latency: int
