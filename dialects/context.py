@@ -14,6 +14,7 @@ from xdsl.utils.exceptions import DiagnosticException, ParseError
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.fixed import Fixed
 from sterna.dialects.llvm_vector import LLVMVector
+from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary
 from sterna.dialects.weights import Array, SternaContext, WeightStore
 
@@ -36,6 +37,7 @@ def make_context(
         ctx.register_dialect(name, available[name])
     ctx.load_registered_dialect("builtin")
     ctx.load_dialect(Ternary)
+    ctx.register_dialect("stream", lambda: Stream)
     ctx.load_dialect(Fixed)
     ctx.register_dialect("llvm_vector", lambda: LLVMVector)
     return ctx
