@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +42,7 @@ def fixed_point_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    chosen = read_widths(widths)
+    chosen: dict[str, Any] = read_widths(widths)
     from sterna.api import load_source
     from sterna.calibration import CALIBRATION, HELD_OUT
     from sterna.fixed_point_report import measure_on_text
@@ -53,7 +55,7 @@ def fixed_point_command(
             load_source(model, None),
             text=text or HELD_OUT,
             calibration=calibration or CALIBRATION,
-            rewrite=ToFixedPointPass(**chosen),
+            rewrite=replace(ToFixedPointPass(), **chosen),
             progress=progress,
         )
     sys.stdout.write(json.dumps(report.to_json(), indent=1) + "\n" if as_json else str(report))
