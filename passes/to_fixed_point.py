@@ -275,7 +275,7 @@ TRANSLATIONS: dict[type[Operation], Callable[[FixedProgram, Any], None]] = {
 class ToFixedPointPass(ModulePass):
     name = "to-fixed-point"
     tolerance: ClassVar[Tolerance] = Tolerance(
-        2**-2, "numbers are rounded to their fixed-point formats, and int8 steps follow"
+        2**-3, "numbers are rounded to their fixed-point formats, and int8 steps follow"
     )
 
     activations: int = Widths.activations
