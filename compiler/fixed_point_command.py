@@ -63,10 +63,15 @@ def fixed_point_command(
 
 def read_widths(arguments: tuple[str, ...]) -> dict[str, int]:
     """NAME=BITS, as the options of the pass."""
+    from sterna.passes.fixed_formats import LIMITS
+
     chosen: dict[str, int] = {}
     for argument in arguments:
         name, _, bits = argument.partition("=")
         if name not in WIDTHS or not (bits.isascii() and bits.isdecimal() and len(bits) < 3):
             raise click.UsageError(f"--width {argument}: expected NAME=BITS, NAME one of {', '.join(WIDTHS)}")
+        least, most = LIMITS[name]
+        if not least <= int(bits) <= most:
+            raise click.UsageError(f"--width {argument}: {name} is from {least} to {most} bits")
         chosen[name] = int(bits)
     return chosen
