@@ -41,6 +41,7 @@ class Compiled:
 def compile_module(planned: ModuleOp, kind: str, isa: str | None) -> str:
     """The text of every kernel in one stage, one after the other."""
     isa = isa or next((name for name, _ in device_names()), DEFAULT)
+    target_of(isa)
     if kind == "ptx" and not isa.startswith("cuda:"):
         raise CompileError(f"there is no PTX for {isa}: expected --isa cuda:NN, as in cuda:80 and cuda:90")
     return "\n".join(

@@ -17,7 +17,7 @@ STATES: list[int] = []
 """The columns of every state."""
 
 
-def forward(batch, weights, tokens, *states):
+def forward(batch, weights, tokens, *states) -> tuple[torch.Tensor, ...]:
     raise NotImplementedError
 
 

@@ -201,7 +201,8 @@ class Builder:
         """The parameter for where a tensor lies."""
         if value not in self.pointers:
             type = "*u8" if is_trits(value.type) else POINTERS[element(value, op)]
-            self.pointers[value] = self.names.new(value.name_hint or name)
+            # Named by what it is to the operation, so that the kernels of equal layers are equal.
+            self.pointers[value] = self.names.new(name)
             self.params.append(Param(self.pointers[value], type))
             self.arguments.append(self.host.expression(value))
         return self.pointers[value]

@@ -64,6 +64,17 @@ CALLS: dict[type[Operation], str] = {
 }
 """Functions of Triton, or of the prelude."""
 
+VALUES: dict[type[Operation], str] = {
+    arith.AddfOp: "plus",
+    arith.SubfOp: "minus",
+    arith.MulfOp: "times",
+    arith.DivfOp: "ratio",
+    arith.CmpfOp: "test",
+    arith.CmpiOp: "test",
+    arith.SelectOp: "pick",
+}
+"""What a result is called."""
+
 UNSIGNED: dict[type[Operation], str] = {
     arith.MaxUIOp: "tl.maximum",
     arith.MinUIOp: "tl.minimum",
@@ -146,7 +157,7 @@ class Region:
                 continue
             result = op.results[0]
             expression = self.expression(op)
-            name = self.names.new(result.name_hint or "v")
+            name = self.names.new(VALUES.get(type(op), "value"))
             self.lines.append(f"{name} = {expression}")
             self.values[result] = name
         raise AssertionError("a region ends in a yield")

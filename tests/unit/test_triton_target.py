@@ -1,0 +1,194 @@
+"""The GPU target: the file that it prints, what becomes of it ahead of time, and how it refuses what it cannot run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xdsl.dialects.builtin import ModuleOp
+
+from sterna.dialects.context import parse
+from sterna.dialects.errors import CompileError
+from sterna.in_memory import jit
+from sterna.sampling import Sampling, choose
+from sterna.targets.triton import TritonTarget
+from sterna.targets.triton.ahead import Compiled, compile_kernels
+from sterna.targets.triton.emitter import emit_module
+from tests.cpu_programs import PlannedProgram
+from tests.property.test_cpu_kernels import norm_quantize, project, scan
+
+X = "tensor<?x64xf32>"
+
+
+def layers(count: int, columns: int = 64) -> PlannedProgram:
+    """So many equal pairs of a norm with quantization and a projection that adds its input."""
+    x, q, s = f"tensor<?x{columns}xf32>", f"tensor<?x{columns}xi8>", "tensor<?xf32>"
+    w, g = (
+        f"tensor<{columns}x{columns}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>",
+        f"tensor<{columns}xf32>",
+    )
+    lines = [
+        f"""
+        %g{n} = ternary.load @g{n} : {g}
+        %w{n} = ternary.load @w{n} : {w}
+        %scale{n} = ternary.load @scale{n} : tensor<f32>
+        %q{n}, %s{n} = ternary.norm_quantize %x{n} gains(%g{n} : {g}) eps = 1.0e-6 quantize_eps = 1.0e-5 lanes = 16
+          : {x} -> ({q}), ({s})
+        %x{n + 1} = ternary.project quantized(%q{n} : {q}) steps(%s{n} : {s}) weights(%w{n} : {w})
+          scales(%scale{n} : tensor<f32>) reads = [0] with(%x{n} : {x}) {{
+        ^bb0(%y : f32, %residual : f32):
+          %e = math.exp %y : f32
+          %sum = arith.addf %residual, %e : f32
+          ternary.yield %sum : f32
+        }} -> {x}"""
+        for n in range(count)
+    ]
+    weights = "".join(
+        f"ternary.weight @g{n} : {g}\nternary.weight @w{n} : {w}\nternary.weight @scale{n} : tensor<f32>\n"
+        for n in range(count)
+    )
+    return PlannedProgram(
+        f"{weights}func.func @forward(%x0 : {x}) -> {x} {{ {''.join(lines)} func.return %x{count} : {x} }}",
+        {},
+    )
+
+
+def test_equal_layers_share_kernels() -> None:
+    text = emit_module(layers(3).module)
+    assert len(re.findall(r"^def project_\d+\(", text, re.MULTILINE)) == 1
+    assert len(re.findall(r"^def norm_quantize_\d+\(", text, re.MULTILINE)) == 1
+    assert len(re.findall(r"^    project_0\(", text, re.MULTILINE)) == 3
+
+
+def test_a_function_of_math_is_printed_once() -> None:
+    assert emit_module(layers(3).module).count("def exp(x):") == 1
+
+
+def test_what_no_kernel_calls_is_not_copied() -> None:
+    text = emit_module(scan(16).module)
+    assert "def scan_0(" in text and "def to_int8(" not in text and "class Decoder" not in text
+
+
+@pytest.mark.parametrize(
+    "program", [layers(2), project(17, 255, "random"), norm_quantize(257, norm_of_norm=True), scan(255)]
+)
+def test_the_file_is_formatted_and_lints_clean(program: PlannedProgram, tmp_path: Path) -> None:
+    path = tmp_path / "kernels.py"
+    path.write_text(emit_module(program.module))
+    settings = ("--config", str(Path(__file__).parents[2] / "pyproject.toml"))
+    for command in (["format", "--check"], ["check"]):
+        ruff = [sys.executable, "-m", "ruff", *command, *settings, str(path)]
+        done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_file_imports_nothing_but_torch_and_triton() -> None:
+    text = emit_module(layers(1).module)
+    imported = set(re.findall(r"^(?:import|from) ([\w.]+)", text, re.MULTILINE))
+    assert imported == {"__future__", "dataclasses", "torch", "triton", "triton.language"}
+
+
+def test_operations_without_a_kernel_are_named_with_their_places() -> None:
+    module = parse(f"""
+      func.func @forward(%x : tensor<4x64xf32>) -> tensor<2x64xf32> {{
+        %y = tensor.extract_slice %x[1, 0] [2, 64] [1, 1] : tensor<4x64xf32> to tensor<2x64xf32> loc("net.crop")
+        func.return %y : tensor<2x64xf32>
+      }} // {X}""")
+    with pytest.raises(CompileError, match=r"no kernel for .*extract_slice"):
+        jit(module, target="triton", isa="interpreter")
+
+
+def test_without_a_gpu_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr("sterna.targets.triton.executable.device_names", list)
+    program = scan(16)
+    with pytest.raises(CompileError, match=r"--isa interpreter .*TRITON_INTERPRET=1.*--target cpu"):
+        TritonTarget().load(TritonTarget().build(program.module), program.program, program.packed)
+    with pytest.raises(CompileError, match="'cuda:90' does not run here: torch finds no GPU"):
+        TritonTarget().load(
+            TritonTarget().build(program.module), program.program, program.packed, isa="cuda:90"
+        )
+
+
+def test_an_unknown_machine_or_kind() -> None:
+    with pytest.raises(CompileError, match=r"no instruction set 'cuda' to compile for: expected cuda:NN"):
+        TritonTarget().emit(scan(16).module, "ptx", isa="cuda")
+    with pytest.raises(CompileError, match="there is no PTX for hip:gfx942"):
+        TritonTarget().emit(scan(16).module, "ptx", isa="hip:gfx942")
+    with pytest.raises(CompileError, match="target 'triton' emits triton, ttir, ptx, not 'asm'"):
+        TritonTarget().emit(scan(16).module, "asm")
+
+
+def test_several_programs_live_in_one_process() -> None:
+    def of(function: str) -> ModuleOp:
+        return parse(
+            f"func.func @forward(%x : {X}) -> {X} {{ %y = math.{function} %x : {X} func.return %y : {X} }}"
+        )
+
+    x = np.linspace(0.1, 3, 128, dtype=np.float32).reshape(2, 64)
+    programs = [jit(of(name), target="triton", isa="interpreter") for name in ("exp", "log")]
+    expected = [jit(of(name), isa="baseline").run([x])[0] for name in ("exp", "log")]
+    for program, values in zip(programs, expected, strict=True):
+        assert np.array_equal(program.run([x])[0], values)
+
+
+# Ahead of time: what the compiler makes of the kernels, for GPUs that are not here.
+
+
+def ahead(isa: str, program: PlannedProgram) -> list[Compiled]:
+    return list(compile_kernels(program.module, isa))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
+def test_products_load_16_bytes_at_once_and_use_what_multiplies_bytes(isa: str) -> None:
+    """Slow: Triton compiles a kernel in seconds."""
+    few, many = (each.texts["ptx"] for each in ahead(isa, layers(1, 1024)) if each.name.startswith("project"))
+    assert few.count("ld.global.v4") >= 5, "packed trits and four times activations"
+    assert "dp4a.u32.s32" in few
+    product = r"wgmma\.mma_async\S*\.s32\.s8\.s8" if isa == "cuda:90" else r"mma\.sync\S*\.s32\.s8\.s8\.s32"
+    assert re.search(product, many)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
+def test_no_kernel_spills_or_takes_a_rounding_away(isa: str) -> None:
+    """Slow: the same."""
+    for program in (layers(1, 1024), norm_quantize(2560, norm_of_norm=True), scan(2560)):
+        for kernel in ahead(isa, program):
+            ptx = kernel.texts["ptx"]
+            assert not re.search(r"\b(ld|st)\.local", ptx), kernel.name
+            assert not re.search(r"\bfma\.|\.ftz|div\.full|\.approx", ptx), kernel.name
+
+
+@pytest.mark.slow
+def test_amd_compiles_too() -> None:
+    """Slow: the same."""
+    texts = [kernel.texts["amdgcn"] for kernel in ahead("hip:gfx942", layers(1, 1024))]
+    assert any("v_mfma_i32" in text for text in texts)
+
+
+# Sampling on the device, where that is torch's.
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(None, None), (5, None), (None, 0.7), (7, 0.5), (1, None)])
+def test_a_draw_on_the_device_is_that_of_the_host(top_k: int | None, top_p: float | None) -> None:
+    import torch
+
+    from sterna.targets.triton.decoding import sample
+
+    generator = np.random.default_rng(3)
+    logits = generator.integers(-4, 5, (40, 50)).astype(np.float32)  # many ties
+    sampling = Sampling(0.7, top_k, top_p, seed=11)
+    host, draws = sampling.generator(), sampling.generator()
+    for row in logits:
+        state = draws.bit_generator.state
+        tensors = torch.from_numpy(row[None]), torch.tensor([draws.random()], dtype=torch.float64)
+        token, among = sample(*tensors, 0.7, top_k, top_p)
+        if int(among[0]) == 1:
+            draws.bit_generator.state = state
+        assert int(token[0]) == choose(row, sampling, host)
