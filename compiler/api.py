@@ -116,7 +116,8 @@ def build_project(
 ) -> str:
     """Compiles to a folder of files for other tools, in place of one that is there; what the target says of it.
 
-    CompileError for a target that makes artifacts, an option that it does not have, or a program that it has no form for.
+    CompileError for a target that makes artifacts, an option that it does not have, or a program that it has no form
+    for.
     """
     chosen = configured_target(target, target_options or {})
     if not isinstance(chosen, ProjectTarget):

@@ -1,9 +1,11 @@
 """The `stream` dialect: a model as stages that run side by side, joined by streams with valid and ready.
 
-A `stream.pipeline` is a graph of processes. Every value is a stream and has one reader: `stream.fork` copies one for several, and
-`stream.fifo` is where beats wait. What a stage computes does not depend on time, so the program means a function on rows
-(`semantics/stream.py`), whatever the lanes, the depths and the stalls (Kahn, "The semantics of a simple language for parallel
-programming", 1974).
+A `stream.pipeline` is a graph of processes. Every value is a stream and has one reader: `stream.fork` copies one for
+several, and
+`stream.fifo` is where beats wait. What a stage computes does not depend on time, so the program means a function on
+rows
+(`semantics/stream.py`), whatever the lanes, the depths and the stalls (Kahn, "The semantics of a simple language for
+parallel programming", 1974).
 """
 
 from __future__ import annotations
@@ -86,17 +88,22 @@ class YieldOp(IRDLOperation):
 
 @irdl_op_definition
 class LookupOp(IRDLOperation):
-    """Row look-up in a read-only memory: for each token, row number token of the weight `[V, N]`. A token is not negative."""
+    """Row look-up in a read-only memory: row number token of the weight `[rows, N]`, for each token from 0 on."""
 
     name = "stream.lookup"
     tokens = operand_def(RowsType)
     table = prop_def(SymbolRefAttr)
+    rows = prop_def(IntegerAttr[I64])
     result = result_def(RowsType)
     traits = traits_def(Pure())
-    assembly_format = "$tokens `,` $table attr-dict `:` type($tokens) `->` type($result)"
+    assembly_format = "$tokens `,` $table `rows` $rows attr-dict `:` type($tokens) `->` type($result)"
 
-    def __init__(self, tokens: SSAValue, table: str, result: RowsType) -> None:
-        super().__init__(operands=[tokens], properties={"table": SymbolRefAttr(table)}, result_types=[result])
+    def __init__(self, tokens: SSAValue, table: str, rows: int, result: RowsType) -> None:
+        super().__init__(
+            operands=[tokens],
+            properties={"table": SymbolRefAttr(table), "rows": _integer(rows)},
+            result_types=[result],
+        )
 
     def verify_(self) -> None:
         require(rows_type(self.tokens).size.data == 1, "one token a row")
@@ -106,8 +113,8 @@ class LookupOp(IRDLOperation):
 class ArrayOp(IRDLOperation):
     """Ternary matrix times row: y[m] = sum_k x[k] w[m, k]. SIMD is the lanes of x, PE those of y.
 
-    `adder-tree` and `lut-ram` read their weights from a memory, M / PE times K / SIMD words a row; `folded` and `shared-sums`
-    have them as wiring and take a whole row at once.
+    `adder-tree` and `lut-ram` read their weights from a memory, M / PE times K / SIMD words a row; `folded` and
+    `shared-sums` have them as wiring and take a whole row at once.
     """
 
     name = "stream.array"
@@ -140,8 +147,8 @@ class ArrayOp(IRDLOperation):
 class MapOp(IRDLOperation):
     """Elementwise operations as one stage: element n of every result from elements n of the inputs and constants.
 
-    An input with rows of one element is the same for the whole row. Constants are weights `[N]`, or of one element. The region
-    takes the inputs' scalars, then the constants', and yields the results'.
+    An input with rows of one element is the same for the whole row. Constants are weights `[N]`, or of one element.
+    The region takes the inputs' scalars, then the constants', and yields the results'.
     """
 
     name = "stream.map"
@@ -254,7 +261,8 @@ class ArgmaxOp(IRDLOperation):
 class ScanOp(IRDLOperation):
     """The gated recurrence with its state in a memory: s = saturate(floor(f * s / 2^by + 1/2) + i), a state a sequence.
 
-    `context` is a scalar a row: bit 0 starts the sequence from s = 0, the bits above number the sequence, below `sequences`.
+    `context` is a scalar a row: bit 0 starts the sequence from s = 0, the bits above number the sequence, below
+    `sequences`.
     """
 
     name = "stream.scan"

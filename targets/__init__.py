@@ -130,5 +130,6 @@ class ProjectTarget(Protocol):
     def write_project(
         self, lowered: ModuleOp, weights: WeightStore, folder: Path, *, name: str, progress: Progress
     ) -> str:
-        """Writes files into an empty folder, which appears at its place when they all are there; a line for the user."""
+        """Writes files into an empty folder, which appears at its place when they all are there; a line for the
+        user."""
         ...

@@ -106,7 +106,8 @@ builtin.module {{
       ternary.yield %gate, %bounded : i18, i16
     }} -> tensor<?x{d}xi18>, tensor<?x{d}xi16>
     %init = fixed.from_float %state : tensor<{d}xf32> -> tensor<{d}xi16, #fixed.point<8>>
-    %states, %last = fixed.scan %f, %i, %init by 16 : tensor<?x{d}xi18>, tensor<?x{d}xi16>, tensor<{d}xi16, #fixed.point<8>>
+    %states, %last = fixed.scan %f, %i, %init by 16
+        : tensor<?x{d}xi18>, tensor<?x{d}xi16>, tensor<{d}xi16, #fixed.point<8>>
         -> tensor<?x{d}xi16, #fixed.point<8>>, tensor<{d}xi16, #fixed.point<8>>
     %o = ternary.elementwise(%states : tensor<?x{d}xi16, #fixed.point<8>>) {{
     ^bb0(%a: i16):

@@ -99,7 +99,8 @@ class PipelineInterpreter:
         return [np.broadcast_to(result, shape).astype(np.int64) for result in results]
 
     def _scan(self, op: ScanOp, context: Rows, f: Rows, i: Rows) -> Rows:
-        """f * state, rounded half up, plus i, saturated: the formula of `fixed.scan`, with a state for every sequence."""
+        """f * state, rounded half up, plus i, saturated: the formula of `fixed.scan`, with a state for every
+        sequence."""
         width, by = rows_type(op.result).width, op.by.value.data
         states = self._states.setdefault(op, {})
         rows = np.empty_like(i)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from xdsl.dialects.builtin import IntegerType, ModuleOp
+from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from sterna.dialects.fixed import TableOp
 from sterna.dialects.stream import MapOp, PipelineOp
+from sterna.targets.verilog.stages.datapath import width_of
 from sterna.targets.verilog.stages.map_stage import map_datapath
 from sterna.targets.verilog.weights import constant_sizes
 
@@ -41,7 +42,7 @@ def map_circuits(module: ModuleOp, pipeline: PipelineOp) -> dict[Operation, Circ
         names = [name.string_value() for name in op.constants]
         path, results, memories = map_datapath(op, {n: np.zeros(sizes[n], np.int64) for n in names}, tables)
         arguments = op.body.block.args[len(op.inputs) :]
-        widths = [a.type.width.data for a in arguments if isinstance(a.type, IntegerType)]
+        widths = [width_of(argument) for argument in arguments]
         circuits[op] = Circuit(
             results[0].time or 1,
             path.lut,

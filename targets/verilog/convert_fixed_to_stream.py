@@ -1,35 +1,38 @@
 """Makes the stages of a pipeline of the operations of a fixed-point program.
 
     %acc = ternary.accumulate %q, %w : tensor<?x256xi8>, tensor<128x256x!ternary.trit> -> tensor<?x128xi17>
-    %y = ternary.elementwise(%acc, %scale : tensor<?x128xi17>, tensor<?xi18>) axes = [array<i64: 0, 1>, array<i64: 0>] {...}
+    %y = ternary.elementwise(%acc, %scale : tensor<?x128xi17>, tensor<?xi18>) axes = [...] {...}
 
 becomes
 
     %acc = stream.array %q, @w design = "adder-tree" : !stream.rows<256 by 1 : i8> -> !stream.rows<128 by 1 : i17>
     %y = stream.map(%acc, %scale : !stream.rows<128 by 1 : i17>, !stream.rows<1 by 1 : i18>) constants [] {...}
 
-Tensors of T rows are streams of rows, weights are memories of the stage that reads them, and a recurrent state is a memory too: it is
-neither input nor output any more. With every token comes its context: whether it begins a sequence, and which sequence it is of. With
-`output=tokens` the greatest logit's index leaves, with `output=logits` all of them do.
+Tensors of T rows are streams of rows, weights are memories of the stage that reads them, and a recurrent state is a
+memory too: it is
+neither input nor output any more. With every token comes its context: whether it begins a sequence, and which
+sequence it is of. With `output=tokens` the greatest logit's index leaves, with `output=logits` all of them do.
 
-Why it is right: each operation on rows means a function of each row and of the rows before (a state), and so does its stage; the
-interpreter of the pipeline (`dialects/semantics/stream.py`) gives the integers that it gives for the fixed-point program.
+Why it is right: each operation on rows means a function of each row and of the rows before (a state), and so does
+its stage; the
+interpreter of the pipeline (`dialects/semantics/stream.py`) gives the integers that it gives for the fixed-point
+program.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import IntegerAttr, IntegerType, ModuleOp, StringAttr, TensorType, i64
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, StringAttr, TensorType, i64
 from xdsl.dialects.func import FuncOp, ReturnOp
 from xdsl.ir import Block, Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.transforms.dead_code_elimination import region_dce
 
 from sterna.dialects.errors import CompileError, describe_location
-from sterna.dialects.fixed import FromFloatOp, MaxOp, ScanOp, SumOp, ToFloatOp, point_of
+from sterna.dialects.fixed import FromFloatOp, MaxOp, ScanOp, SumOp, ToFloatOp, point_of, width_of
+from sterna.dialects.fixed_point import exact_width
 from sterna.dialects.stream import (
     STAGE,
     ArgmaxOp,
@@ -129,10 +132,9 @@ class _Conversion:
             case LoadOp() | FromFloatOp() | ToFloatOp():
                 return
             case EmbeddingOp():
-                stage = LookupOp(
-                    self._stream(op.tokens, op), self._weight(op.table, op), self._rows(op.result)
-                )
-                stage.attributes["rows"] = IntegerAttr(tensor(op.table).get_shape()[0], i64)
+                rows = tensor(op.table).get_shape()[0]
+                table = self._weight(op.table, op)
+                stage = LookupOp(self._stream(op.tokens, op), table, rows, self._rows(op.result))
             case AccumulateOp():
                 stage = ArrayOp(self._stream(op.x, op), self._weight(op.w, op), self._rows(op.acc))
             case SumOp() | MaxOp():
@@ -159,10 +161,9 @@ class _Conversion:
         init = op.init.owner
         if not (isinstance(init, FromFloatOp) and init.x in self.entry.body.block.args):
             raise CompileError("a recurrence begins with a state of the program", op.location)
-        width = cast(IntegerType, tensor(op.init).element_type).width.data
-        context = block.parent_op().body.block.args[1]  # pyright: ignore
+        width = exact_width(op.init)
         return StreamScanOp(
-            context,
+            block.args[1],
             self._stream(op.f, op),
             self._stream(op.i, op),
             width,
@@ -208,14 +209,10 @@ class _Conversion:
     def _rows(self, value: SSAValue) -> RowsType:
         """One element a beat; how many it will be is for `fold-stages` to say."""
         type = tensor(value)
-        element = type.element_type
-        if not isinstance(element, IntegerType):
-            raise CompileError(
-                f"hardware has integers, found {type}: run to-fixed-point first",
-                value.owner.location,  # pyright: ignore
-            )
+        if (width := width_of(type)) is None:
+            raise CompileError(f"hardware has integers, found {type}: run to-fixed-point first")
         shape = type.get_shape()
-        return RowsType.of(shape[-1] if len(shape) > 1 else 1, element.width.data)
+        return RowsType.of(shape[-1] if len(shape) > 1 else 1, width)
 
     def _name(self, hint: str) -> str:
         """Unique, in order of the program."""
@@ -226,7 +223,7 @@ class _Conversion:
 
 def _hint(op: Operation) -> str:
     """What a stage is called: the model's name of the layer and what it does."""
-    kinds = {
+    kinds: dict[type[Operation], str] = {
         EmbeddingOp: "lookup",
         AccumulateOp: "accumulate",
         SumOp: "sum",

@@ -34,22 +34,25 @@ class Resources:
             self.dsp + other.dsp,
         )
 
+    def counts(self) -> dict[str, float]:
+        """By what data sheets call them; all look-up tables are one number."""
+        return {"LUT": self.lut + self.lut_memory, "FF": self.ff, "BRAM": self.bram, "DSP": self.dsp}
+
     def exceeds(self, budget: Resources) -> str | None:
         """The first resource that the budget has too little of, in words."""
-        for name, used, available in (
-            ("LUT", self.lut + self.lut_memory, budget.lut),
-            ("FF", self.ff, budget.ff),
-            ("BRAM", self.bram, budget.bram),
-            ("DSP", self.dsp, budget.dsp),
-        ):
-            if used > available:
-                return f"{used:g} {name} of {available:g}"
-        return None
+        available = budget.counts()
+        lacking = [
+            f"{used:.0f} {name} of {available[name]:.0f}"
+            for name, used in self.counts().items()
+            if used > available[name]
+        ]
+        return lacking[0] if lacking else None
 
 
 @dataclass(frozen=True)
 class Device:
-    """A chip. The sizes are its makers' (Lattice FPGA-DS-02012; AMD DS180, DS922, DS923); `generic` is none in particular."""
+    """A chip. The sizes are its makers' (Lattice FPGA-DS-02012; AMD DS180, DS922, DS923); `generic` is none in
+    particular."""
 
     name: str
     part: str

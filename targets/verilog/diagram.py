@@ -101,7 +101,9 @@ def _legend(width: int) -> list[str]:
     parts: list[str] = []
     for number, (kind, name) in enumerate(NAMES.items()):
         x = MARGIN + number * (width - 2 * MARGIN) / len(NAMES)
-        parts.append(f'<rect x="{x:.0f}" y="34" width="11" height="11" fill="{COLOURS[kind]}" stroke="#667"/>')
+        parts.append(
+            f'<rect x="{x:.0f}" y="34" width="11" height="11" fill="{COLOURS[kind]}" stroke="#667"/>'
+        )
         parts.append(f'<text x="{x + 16:.0f}" y="43">{name}</text>')
     return parts
 
@@ -114,16 +116,18 @@ def _edge(start: Place, end: Place, rows: RowsType, depth: int) -> str:
     bend = max((y1 - y0) / 2, 12)
     title = f"{rows.size.data} x i{rows.width}, {rows.lanes.data} a cycle, queue of {depth}"
     return (
-        f'<path d="M{x0:.0f} {y0:.0f} C{x0:.0f} {y0 + bend:.0f} {x1:.0f} {y1 - bend:.0f} {x1:.0f} {y1:.0f}" fill="none" '
-        f'stroke="{"#aab" if long else "#667"}" marker-end="url(#end)"><title>{escape(title)}</title></path>'
+        f'<path d="M{x0:.0f} {y0:.0f} C{x0:.0f} {y0 + bend:.0f} {x1:.0f} {y1 - bend:.0f} {x1:.0f} {y1:.0f}" '
+        f'fill="none" stroke="{"#aab" if long else "#667"}" marker-end="url(#end)">'
+        f"<title>{escape(title)}</title></path>"
     )
 
 
 def _box(op: Operation, place: Place) -> str:
     detail = _detail(op)
     return (
-        f'<rect x="{place.x:.0f}" y="{place.y:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="4" fill="{COLOURS[type(op)]}" '
-        f'stroke="#667"/><text x="{place.x + 8:.0f}" y="{place.y + 16:.0f}" font-weight="bold">{escape(stage_name(op))}'
+        f'<rect x="{place.x:.0f}" y="{place.y:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="4" '
+        f'fill="{COLOURS[type(op)]}" stroke="#667"/>'
+        f'<text x="{place.x + 8:.0f}" y="{place.y + 16:.0f}" font-weight="bold">{escape(stage_name(op))}'
         f'</text><text x="{place.x + 8:.0f}" y="{place.y + 31:.0f}" fill="#445">{escape(detail)}</text>'
     )
 

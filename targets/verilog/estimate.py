@@ -1,7 +1,9 @@
 """Predicts a folded, buffered pipeline: cycles of a token, tokens a second, and what each stage takes of the device.
 
-Cycles come from the model of the circuits in `timing.py`, which is exact where nothing stalls. Resources come from the circuits too: bits of
-registers, of adders and choices, of memories, and widths of products; for arrays from what synthesis measured (`arrays/costs.py`).
+Cycles come from the model of the circuits in `timing.py`, which is exact where nothing stalls. Resources come from
+the circuits too: bits of
+registers, of adders and choices, of memories, and widths of products; for arrays from what synthesis measured
+(`arrays/costs.py`).
 """
 
 from __future__ import annotations
@@ -99,8 +101,9 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
             return _scan(op, family)
         case LookupOp():
             row = rows_type(op.result)
-            rows = op.attributes["rows"].value.data  # pyright: ignore
-            return CONTROL + Resources(bram=memory_blocks(rows * row.beats, row.bits, family), ff=row.bits)
+            return CONTROL + Resources(
+                bram=memory_blocks(op.rows.value.data * row.beats, row.bits, family), ff=row.bits
+            )
         case FifoOp():
             return queue(rows_type(op.result), op.depth.value.data, family)
         case ForkOp():

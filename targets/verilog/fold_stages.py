@@ -10,10 +10,14 @@ with `interval = 64` becomes
     %a_n = stream.lanes %a : !stream.rows<128 by 8 : i17> -> !stream.rows<128 by 2 : i17>
     %y = stream.map(%a_n : !stream.rows<128 by 2 : i17>) ...
 
-A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what it takes: with one
-interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow compilers; Umuroglu et al., FINN, doi
-10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD columns; of those that meet the interval it gets the fewest products a
-cycle and, of equals, those whose array and registers are smallest. A row is only cut into equal beats, so lanes divide its size.
+A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what it
+takes: with one
+interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow compilers; Umuroglu et al.,
+FINN, doi
+10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD columns; of those that meet the interval it
+gets the fewest products a
+cycle and, of equals, those whose array and registers are smallest. A row is only cut into equal beats, so lanes
+divide its size.
 """
 
 from __future__ import annotations
@@ -94,16 +98,22 @@ class FoldStagesPass(ModulePass):
         budget = Resources(
             lut=self.lut or has.lut, ff=self.ff or has.ff, bram=self.bram or has.bram, dsp=self.dsp or has.dsp
         )
-        return Goal(device, budget, self.clock_mhz or device.clock_mhz, self.tokens_per_second, self.sequences)
+        return Goal(
+            device, budget, self.clock_mhz or device.clock_mhz, self.tokens_per_second, self.sequences
+        )
 
 
 def _state_latencies(module: ModuleOp, pipeline: PipelineOp, ctx: Context, device: Device) -> None:
     """How long arrays of constants are depends on their weights, and is stated on them."""
-    arrays = [op for op in pipeline.body.block.ops if isinstance(op, ArrayOp) and op.design.data == "shared-sums"]
+    arrays = [
+        op for op in pipeline.body.block.ops if isinstance(op, ArrayOp) and op.design.data == "shared-sums"
+    ]
     if not arrays:
         return
     if not isinstance(ctx, SternaContext) or ctx.weights is None:
-        raise CompileError("weights as wiring need their numbers: there is no weight store", arrays[0].location)
+        raise CompileError(
+            "weights as wiring need their numbers: there is no weight store", arrays[0].location
+        )
     weights = ModuleInterpreter(module, ctx.weights)
     for op in arrays:
         trits = weights.weight(op.weight.string_value()).astype(np.int8)
@@ -135,7 +145,8 @@ def fewest_lanes(size: int, interval: int) -> int:
 
 
 def fewest_products(rows: int, columns: int, interval: int, family: Family = "ecp5") -> tuple[int, int]:
-    """(PE, SIMD) of an array: of those with the fewest products a cycle, the one that takes the least around them too."""
+    """(PE, SIMD) of an array: of those with the fewest products a cycle, the one that takes the least around them
+    too."""
     choices = [
         (pe, simd)
         for simd in divisors(columns)

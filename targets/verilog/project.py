@@ -54,7 +54,9 @@ def write_project(
         _write(folder, file, text)
     progress("drawing", 0, 1)
     _write(folder, "diagram.svg", draw(pipeline, top))
-    synthesis = run_synthesis(design, sources, folder, settings, progress) if settings.synthesis != "none" else None
+    synthesis = (
+        run_synthesis(design, sources, folder, settings, progress) if settings.synthesis != "none" else None
+    )
     report = Report(top, settings, predicted, synthesis)
     _write(folder, "report.json", json.dumps(report.to_json(), indent=1) + "\n")
     _write(folder, "report.md", report_text(report))
@@ -115,4 +117,3 @@ def _summary(report: Report, predicted: Estimate) -> str:
         f"{rate:.0f} tokens/s at {settings.clock_mhz} MHz; estimated {used.lut + used.lut_memory} LUT, {used.ff} FF, "
         f"{used.bram:g} BRAM, {used.dsp} DSP"
     )
-

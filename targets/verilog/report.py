@@ -89,16 +89,13 @@ def _resource_table(report: Report) -> list[str]:
     if report.synthesis:
         columns.append(("synthesis (Yosys)", report.synthesis.resources))
     columns.append(("device", has))
-    rows = [
-        ("LUT", lambda r: r.lut + r.lut_memory),
-        ("FF", lambda r: r.ff),
-        ("BRAM", lambda r: r.bram),
-        ("DSP", lambda r: r.dsp),
-    ]
     return [
         f"| | {' | '.join(title for title, _ in columns)} |",
         f"| --- | {' | '.join('---:' for _ in columns)} |",
-        *(f"| {name} | {' | '.join(f'{of(each):g}' for _, each in columns)} |" for name, of in rows),
+        *(
+            f"| {name} | {' | '.join(f'{each.counts()[name]:g}' for _, each in columns)} |"
+            for name in ("LUT", "FF", "BRAM", "DSP")
+        ),
     ]
 
 
@@ -119,6 +116,5 @@ def _merged(stages: tuple[StageEstimate, ...]) -> list[StageEstimate]:
 
 def _stage_row(stage: StageEstimate) -> str:
     r = stage.resources
-    return (
-        f"| {stage.name} | {stage.kind} | {stage.interval} | {r.lut + r.lut_memory} | {r.ff} | {r.bram:g} | {r.dsp} |"
-    )
+    used = f"{r.lut + r.lut_memory} | {r.ff} | {r.bram:g} | {r.dsp}"
+    return f"| {stage.name} | {stage.kind} | {stage.interval} | {used} |"

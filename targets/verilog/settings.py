@@ -16,14 +16,27 @@ Tool = Literal["none", "yosys", "nextpnr"]
 
 OPTIONS = (
     TargetOption("device", "NAME", f"The chip: {', '.join(DEVICES)}.", "ecp5-85k"),
-    TargetOption("budget", "lut=N,bram=N,…", "What the design may take of lut, ff, bram and dsp; default: all of the chip."),
+    TargetOption(
+        "budget",
+        "lut=N,bram=N,…",
+        "What the design may take of lut, ff, bram and dsp; default: all of the chip.",
+    ),
     TargetOption("clock", "MHZ", "The clock that is aimed at, as 50MHz; default: the chip's own."),
-    TargetOption("goal", "tokens_per_s=N", "As many tokens a second, and no more hardware; default: all the budget gives."),
+    TargetOption(
+        "goal",
+        "tokens_per_s=N",
+        "As many tokens a second, and no more hardware; default: all the budget gives.",
+    ),
     TargetOption("interval", "CYCLES", "Fold every stage to so many cycles a token, instead of choosing."),
     TargetOption("sequences", "N", "Texts that the pipeline works on side by side, each with a state.", "1"),
-    TargetOption("result", "tokens|logits", "What leaves: the likeliest next token, or all logits.", "tokens"),
     TargetOption(
-        "synthesis", "none|yosys|nextpnr", "Run the tools and put what they say into the report (minutes).", "none"
+        "result", "tokens|logits", "What leaves: the likeliest next token, or all logits.", "tokens"
+    ),
+    TargetOption(
+        "synthesis",
+        "none|yosys|nextpnr",
+        "Run the tools and put what they say into the report (minutes).",
+        "none",
     ),
 )
 
@@ -47,7 +60,9 @@ class Settings:
         device = find_device(values["device"])
         synthesis = _one_of("synthesis", values["synthesis"], get_args(Tool))
         if synthesis == "nextpnr" and device.family != "ecp5":
-            raise CompileError(f"--synthesis nextpnr places on ecp5-85k only, not on {device.name}: use yosys")
+            raise CompileError(
+                f"--synthesis nextpnr places on ecp5-85k only, not on {device.name}: use yosys"
+            )
         goal = _pairs("goal", values["goal"], ("tokens_per_s",))
         return Settings(
             device=device,
@@ -98,6 +113,8 @@ def _pairs(option: str, text: str, names: tuple[str, ...]) -> dict[str, int]:
     for part in filter(None, text.split(",")):
         name, _, number = part.partition("=")
         if name not in names or not re.fullmatch(r"[0-9]{1,12}", number) or int(number) < 1:
-            raise CompileError(f"--{option} is of the form {','.join(f'{each}=N' for each in names)}, not '{text}'")
+            raise CompileError(
+                f"--{option} is of the form {','.join(f'{each}=N' for each in names)}, not '{text}'"
+            )
         pairs[name] = int(number)
     return pairs

@@ -88,7 +88,8 @@ class VerilogTarget:
     def write_project(
         self, lowered: ModuleOp, weights: WeightStore, folder: Path, *, name: str, progress: Progress
     ) -> str:
-        """Writes Verilog, memory images, testbench, constraints, report and diagram; what the command line says of it."""
+        """Writes Verilog, memory images, testbench, constraints, report and diagram; what the command line says of
+        it."""
         from sterna.targets.verilog.project import write_project
 
         return write_project(lowered, weights, folder, self.settings, name=name, progress=progress)
@@ -120,5 +121,3 @@ class VerilogTarget:
             f"target '{self.name}' makes hardware, not an artifact that runs here: "
             "sterna compile CHECKPOINT --target verilog -o FOLDER"
         )
-
-

@@ -1,4 +1,5 @@
-"""The testbench of a design: C++ that drives its AXI4-Stream edges, with gaps and pauses at random, and Verilator's model."""
+"""The testbench of a design: C++ that drives its AXI4-Stream edges, with gaps and pauses at random, and Verilator's
+model."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ TESTBENCH = Path(__file__).parent / "library" / "testbench.cpp"
 
 def testbench_text(top: str, ports: TopPorts, traced: Mapping[str, int]) -> str:
     """The program; `traced` are streams of the top whose beats it records, with their bits."""
+    inside = f"m.{top}__DOT__"
     streams = "\n".join(
-        f"    trace({index}, m.{top}__DOT__{name}_valid && m.{top}__DOT__{name}_ready, m.{top}__DOT__{name}_data, {bits}, cycle);"
+        f"    trace({index}, {inside}{name}_valid && {inside}{name}_ready, {inside}{name}_data, {bits}, cycle);"
         for index, (name, bits) in enumerate(traced.items())
     )
     root = f'#include "V{top}___024root.h"' if traced else ""
@@ -72,7 +74,8 @@ class Simulation:
         seed: int = 1,
         most_cycles: int = 100_000_000,
     ) -> tuple[list[Beat], int]:
-        """Feeds (token, starts, sequence) and, after them, `generate` of its own results; its beats, and how many cycles it ran.
+        """Feeds (token, starts, sequence) and, after them, `generate` of its own results; its beats, and how many
+        cycles it ran.
 
         Gaps and pauses are in 256ths of all cycles. ToolError if the design stops without giving all its results.
         """
@@ -101,9 +104,11 @@ def build(
     control: Path | None = None,
     optimize: int = 1,
 ) -> Simulation:
-    """Verilates the design and compiles it with its testbench. Memory images are read from `folder`, where it also runs.
+    """Verilates the design and compiles it with its testbench. Memory images are read from `folder`, where it also
+    runs.
 
-    `stalls` pauses every queue inside at random; `optimize` is the C++ compiler's level: 0 builds fast, and runs slowly.
+    `stalls` pauses every queue inside at random; `optimize` is the C++ compiler's level: 0 builds fast, and runs
+    slowly.
     """
     objects = folder / f"obj{'_stalls' if stalls else ''}"
     options = [

@@ -1,8 +1,9 @@
 """When each beat moves, if nothing outside stalls: the model of every stage's circuit, in cycles.
 
-For one row or several the times are found stage by stage, in order of the graph, by max-plus recurrences on whole arrays: a
-stage takes beat n when all its inputs have it and one cycle after it took beat n - 1. Queues are taken as unbounded; what they then hold
-at most is the depth that they need (`buffer_streams.py`).
+For one row or several the times are found stage by stage, in order of the graph, by max-plus recurrences on whole
+arrays: a
+stage takes beat n when all its inputs have it and one cycle after it took beat n - 1. Queues are taken as unbounded;
+what they then hold at most is the depth that they need (`buffer_streams.py`).
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def schedule(
     latencies: Mapping[Operation, int],
     depths: Mapping[tuple[Operation, int], int] | None = None,
 ) -> Schedule:
-    """The times of rows whose tokens come at `starts`; `latencies` of the maps, `depths` of queues that are not in the graph.
+    """The times of rows whose tokens come at `starts`; `latencies` of the maps, `depths` of queues that are not in
+    the graph.
 
     Streams that several stages read are forks, and every reader has a queue, in the graph or not.
     """

@@ -1,4 +1,5 @@
-"""Small pipelines in Verilator: every stream equals the interpreter's, whatever stalls, and in the cycles that were predicted."""
+"""Small pipelines in Verilator: every stream equals the interpreter's, whatever stalls, and in the cycles that were
+predicted."""
 
 from __future__ import annotations
 

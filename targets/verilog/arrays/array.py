@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 Adders = Literal["carry chains", "ternary adders"]
-"""How a family of devices adds: two operands a carry chain, or three, compressed by 6-input look-up tables before it."""
+"""How a family of devices adds: two operands a carry chain, or three, compressed by 6-input look-up tables before
+it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
     """A dot-product array in Verilog: `rows` sums of `columns` products in every cycle.
 
-    Ports: `clock`, `advance` (a cycle counts only if it is high), `x` (columns * activation_bits bits), and, where weights
-    are streamed, `w` (rows * columns * weight_bits / columns bits) and `first`; `y` (rows * sum_bits bits) follows `latency`
-    cycles later.
+    Ports: `clock`, `advance` (a cycle counts only if it is high), `x` (columns * activation_bits bits), and, where
+    weights
+    are streamed, `w` (rows * columns * weight_bits / columns bits) and `first`; `y` (rows * sum_bits bits) follows
+    `latency` cycles later.
     """
 
     module: str

@@ -30,7 +30,8 @@ class Measured:
 
 @lru_cache
 def measured(design: str, family: Family) -> tuple[Measured, ...]:
-    """The table's rows for a design on a family; UltraScale+ is taken for 7 series, whose look-up tables are the same."""
+    """The table's rows for a design on a family; UltraScale+ is taken for 7 series, whose look-up tables are the
+    same."""
     known = "ecp5" if family == "ecp5" else "xc7"
     table = json.loads(COSTS.read_text(encoding="utf-8"))
     rows = [row for row in table["arrays"] if row["design"] == design and row["family"] == known]
@@ -40,7 +41,8 @@ def measured(design: str, family: Family) -> tuple[Measured, ...]:
 
 
 def array_cost(design: str, rows: int, columns: int, family: Family) -> Resources:
-    """About what an array of that size takes: as the measured one that is nearest in columns, and then in rows, for each product."""
+    """About what an array of that size takes: as the measured one that is nearest in columns, and then in rows, for
+    each product."""
     candidates = measured(design, family)
     nearest = min(candidates, key=lambda each: (_distance(each.columns, columns), _distance(each.rows, rows)))
     scale = rows * columns / nearest.products
@@ -56,7 +58,8 @@ def _distance(left: int, right: int) -> float:
 
 
 def cheaper_constants(rows: int, columns: int, pe: int, simd: int, family: Family) -> Design:
-    """Weights as wiring take all products at once: worth it where an array of streamed ones that is fast enough takes more."""
+    """Weights as wiring take all products at once: worth it where an array of streamed ones that is fast enough
+    takes more."""
     streamed = array_cost("adder-tree", pe, simd, family)
     shared = array_cost("shared-sums", rows, columns, family)
     return "shared-sums" if shared.lut < streamed.lut else "adder-tree"

@@ -44,7 +44,8 @@ def _print(
         for m in range(rows)
     ]
     source = f"""\
-// {rows} x {columns} constant ternary weights, {len(graph.sums)} adders. Initiation interval 1, latency {pipeline.latency + 1}.
+// {rows} x {columns} constant ternary weights, {len(graph.sums)} adders.
+// Initiation interval 1, latency {pipeline.latency + 1}.
 module {module} (
     input  logic clock,
     input  logic advance,
@@ -74,4 +75,4 @@ def _signed(graph: SumGraph, signals: list[str | None], row: int, width: int) ->
     term, signal = graph.rows[row], signals[row]
     if term is None or signal is None:
         return f"{width}'d0"
-    return f"-{width}'({signal})" if term.negative else f"{width}'({signal})"
+    return f"-({width}'({signal}))" if term.negative else f"{width}'({signal})"

@@ -1,8 +1,11 @@
 """An array for streamed weights with tables: all 27 sums of three activations, which every row looks up.
 
-Before an activation block is used its tables are filled, one entry a cycle, along a Gray code of the 27 sign patterns: each entry
-is the one before plus or minus one activation. A weight group's code is its entry's number on that path, so the address counts.
-After those 27 cycles each row reads one entry a group and adds the entries up. Tables live in look-up tables used as memory.
+Before an activation block is used its tables are filled, one entry a cycle, along a Gray code of the 27 sign
+patterns: each entry
+is the one before plus or minus one activation. A weight group's code is its entry's number on that path, so the
+address counts.
+After those 27 cycles each row reads one entry a group and adds the entries up. Tables live in look-up tables used as
+memory.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ def gray_path() -> tuple[Pattern, ...]:
                 after = list(path[-1])
                 after[axis] += step
                 pattern = (after[0], after[1], after[2])
-                if abs(after[axis]) <= 1 and pattern not in seen:
-                    if found := extend([*path, pattern], {*seen, pattern}):
-                        return found
+                if abs(after[axis]) > 1 or pattern in seen:
+                    continue
+                if found := extend([*path, pattern], {*seen, pattern}):
+                    return found
         return None
 
     start = (-1, 0, 0)
@@ -48,7 +52,8 @@ def gray_path() -> tuple[Pattern, ...]:
 
 
 def table_steps() -> list[tuple[int, bool]]:
-    """For each entry, which activation is added to the entry before (to zero, for the first) and whether it is negated."""
+    """For each entry, which activation is added to the entry before (to zero, for the first) and whether it is
+    negated."""
     steps: list[tuple[int, bool]] = []
     before: Pattern = (0, 0, 0)
     for pattern in gray_path():
@@ -71,8 +76,8 @@ def codes(weights: Trits) -> npt.NDArray[np.uint8]:
 def lut_ram_array(module: str, *, rows: int, columns: int, activation_bits: int, adders: Adders) -> Array:
     """Ports beyond those of `Array`: `fill` (write an entry this cycle) and `entry` (which, 0 to 26, in order).
 
-    `w` has five bits a group of three columns. A look-up follows the last fill by two cycles; between two fills is a cycle
-    without, in which the running sums become zero.
+    `w` has five bits a group of three columns. A look-up follows the last fill by two cycles; between two fills is a
+    cycle without, in which the running sums become zero.
     """
     groups = -(-columns // GROUP)
     bits = activation_bits + 2
@@ -148,10 +153,13 @@ endmodule
 def _row(module: str, pipeline: SumPipeline, bounds: list[tuple[int, int]], bits: int, sum_bits: int) -> str:
     widths = [signed_bits(*bound) for bound in bounds]
     inputs = "\n".join(
-        f"  wire signed [{width - 1}:0] x{g} = looked_up[{g * bits} +: {width}];" for g, width in enumerate(widths)
+        f"  wire signed [{width - 1}:0] x{g} = looked_up[{g * bits} +: {width}];"
+        for g, width in enumerate(widths)
     )
     idle = [
-        f"looked_up[{g * bits + bits - 1}:{g * bits + width}]" for g, width in enumerate(widths) if width < bits
+        f"looked_up[{g * bits + bits - 1}:{g * bits + width}]"
+        for g, width in enumerate(widths)
+        if width < bits
     ]
     unused = f"\n  wire unused = &{{1'b0, {', '.join(idle)}}};" if idle else ""
     return f"""\

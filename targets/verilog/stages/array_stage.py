@@ -1,7 +1,9 @@
 """`stream.array`: a matrix of trits times each row.
 
-With weights in a memory (`adder-tree`) the row is kept while PE outputs at a time are made of it, SIMD inputs a cycle: M / PE
-passes of K / SIMD cycles. The first pass takes the row as it comes. With weights as wiring the whole row comes in one beat.
+With weights in a memory (`adder-tree`) the row is kept while PE outputs at a time are made of it, SIMD inputs a
+cycle: M / PE
+passes of K / SIMD cycles. The first pass takes the row as it comes. With weights as wiring the whole row comes in
+one beat.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from sterna.dialects.stream import ArrayOp, stage_name
 from sterna.dialects.stream_types import RowsType, rows_type
 from sterna.targets.verilog.arrays.array import Adders, Array
 from sterna.targets.verilog.arrays.folded import folded_array, shared_array
-from sterna.targets.verilog.stages.module import Port, StageModule, address_bits, header, image_name, memory_image
+from sterna.targets.verilog.stages.module import (
+    Port,
+    StageModule,
+    address_bits,
+    header,
+    image_name,
+    memory_image,
+)
 
 Trits = npt.NDArray[Any]
 
@@ -151,8 +160,9 @@ def _constant(op: ArrayOp, weights: Trits, adders: Adders) -> StageModule:
     latency = array.latency
     sums = f"{array.rows * array.sum_bits - 1}"
     shift = f"{{fired[{latency - 1}:1], in0_ready}}" if latency > 1 else "in0_ready"
+    ports = [Port("in0", x), Port("out0", y, is_output=True)]
     text = f"""\
-{header(name, _comment(op, x, y, f"a row a cycle, latency {latency}"), [Port("in0", x), Port("out0", y, is_output=True)])}
+{header(name, _comment(op, x, y, f"a row a cycle, latency {latency}"), ports)}
   logic [{latency}:1] fired;  // by age
   logic advance;
   assign advance = !fired[{latency}] || out0_ready;

@@ -1,7 +1,7 @@
 """Scalar operations as a pipeline: a register behind each, and delays that bring the operands of one together.
 
-Every function below is the Verilog of one operation; its meaning is the interpreter's (`dialects/semantics`). Latencies are in
-cycles. What only moves bits (extensions, constants) takes none.
+Every function below is the Verilog of one operation; its meaning is the interpreter's (`dialects/semantics`).
+Latencies are in cycles. What only moves bits (extensions, constants) takes none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from xdsl.ir import Block, Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed import InterpolateOp, NormalizeOp, RescaleOp, ShiftRightOp, TableOp
+from sterna.dialects.fixed_point import width_of as integer_width
 from sterna.dialects.regions import YieldOp
 from sterna.targets.verilog.stages.module import (
     address_bits,
@@ -128,9 +129,9 @@ class Datapath:
 
 
 def width_of(value: SSAValue) -> int:
-    if not isinstance(value.type, IntegerType):
+    if (width := integer_width(value.type)) is None:
         raise CompileError(f"hardware has integers, found a scalar of type {value.type}")
-    return value.type.width.data
+    return width
 
 
 def _said(op: Operation) -> str:

@@ -121,7 +121,9 @@ def _counter(beats: int, *, counted: bool) -> list[str]:
     ]
 
 
-def _memories(op: MapOp, memories: Mapping[str, tuple[str, str]], constants: Mapping[str, Array]) -> list[str]:
+def _memories(
+    op: MapOp, memories: Mapping[str, tuple[str, str]], constants: Mapping[str, Array]
+) -> list[str]:
     lines: list[str] = []
     for argument, used in zip(op.body.block.args[len(op.inputs) :], op.constants, strict=True):
         if (memory := memories.get(reference := used.string_value())) is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xdsl.dialects.builtin import IntegerAttr
 from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.stream import (
@@ -134,7 +133,7 @@ class TopPrinter:
             case LookupOp():
                 row, token = rows_type(op.result), rows_type(op.tokens)
                 parameters = {
-                    "ROWS": _rows_of(op), "BEATS": row.beats, "WIDTH": row.bits, "TOKEN": token.width,
+                    "ROWS": op.rows.value.data, "BEATS": row.beats, "WIDTH": row.bits, "TOKEN": token.width,
                     "IMAGE": f'"{image_name(stage_name(op))}"',
                 }  # fmt: skip
                 ports = [self._ports("token", op.tokens), self._ports("row", op.result)]
@@ -265,9 +264,3 @@ def _instance(
     given = ", ".join(f".{key}({value})" for key, value in parameters.items())
     head = f"  {module} {f'#({given}) ' if given else ''}{identifier(name)} ("
     return [head, "      .clock, .reset,", *(f"      {port}," for port in ports[:-1]), f"      {ports[-1]});"]
-
-
-def _rows_of(op: LookupOp) -> int:
-    rows = op.attributes.get("rows")
-    assert isinstance(rows, IntegerAttr), "the conversion states how many rows the table has"
-    return rows.value.data
