@@ -15,9 +15,11 @@ becomes
     %y = ternary.dequantize %acc, %step, %scale : ...
 
 Weights that are computed from weights in another way (unpacked from 2-bit fields, say) become `ternary.ternarize` of
-that computation; the pass `ternarize` proves from the store that its result is ternary. A scale that is applied to the
-product and not to its operands (`linear(q, t) / (s * u)`) becomes part of the `dequantize`. What `norm_patterns` and
-`quantization_patterns` do not know stays as it is: a `linalg.matmul` that is left is listed by `ternarize`.
+that computation, with one scale or, as their numbers have it, one for each channel; the pass `ternarize` proves from
+the store that its result is ternary. A product whose weight is not ternary is left, where a module may keep float
+layers. A scale that is applied to the product and not to its operands (`linear(q, t) / (s * u)`) becomes part of the
+`dequantize`. What `norm_patterns` and `quantization_patterns` do not know stays as it is: a `linalg.matmul` that is
+left is listed by `ternarize`.
 
 Why it is right: with q = round(x s) and t = round(w u), sum_k (q_k / s) (t_k / u) = (sum_k q_k t_k) / (s u), and the
 integer sum is exact. x + (q(x) - x) is q(x) once gradients are left out (Bengio et al., arXiv 1308.3432).
@@ -73,6 +75,8 @@ from sterna.dialects.ternary import (
     rows_of,
     tensor,
 )
+from sterna.dialects.weight_ops import FLOAT_LAYERS
+from sterna.dialects.weights import SternaContext
 from sterna.passes.dead_code import erase_dead_code
 from sterna.passes.matching import (
     Product,
@@ -90,6 +94,7 @@ from sterna.passes.quantization_patterns import (
     match_quantized_rows,
 )
 from sterna.passes.tolerance import Tolerance
+from sterna.passes.weight_values import WeightValues, scale_kind
 
 
 @dataclass
@@ -129,6 +134,9 @@ class RaiseLinear(RewritePattern):
     """A matmul of quantized rows and a weight: accumulate, then dequantize."""
 
     weight_only: WeightOnly
+    values: WeightValues
+    allow_float: bool
+    """Whether a product whose weight is not ternary stays as it is: else `ternarize` will say so."""
     quantized: dict[tuple[SSAValue, float], QuantizeOp] = field(
         default_factory=dict[tuple[SSAValue, float], QuantizeOp]
     )
@@ -147,9 +155,15 @@ class RaiseLinear(RewritePattern):
                 continue
             if (scaled := self._scaled(rows, matrix, after)) is None:
                 continue
+            per_channel = False
+            if scaled.absmean is None:
+                kind = self._scale_kind(matrix, is_turned)
+                if kind is None and self.allow_float:
+                    return
+                per_channel = kind is True and not scaled.factor.powers
             quantize = self._quantize(rows.x, rows.eps, op)
             new: list[Operation] = []
-            trits, scale = ternary_weight(scaled, matrix, is_turned, new)
+            trits, scale = ternary_weight(scaled, matrix, is_turned, new, per_channel=per_channel)
             new.append(accumulate := AccumulateOp(quantize.q, trits))
             new.append(dequantize := DequantizeOp(accumulate.acc, quantize.step, scale))
             if tensor(root).get_shape() != shape:
@@ -168,6 +182,13 @@ class RaiseLinear(RewritePattern):
             if self._is_scalar(factor) and not any(f in absmean.scale.powers for f in factor.powers):
                 return ScaledWeight(absmean, scalars(factor))
         return ScaledWeight(None, scalars(left)) if self._is_scalar(left) else None
+
+    def _scale_kind(self, matrix: SSAValue, is_turned: bool) -> bool | None:
+        """Of a matrix [M, K], or [K, M] if it is still to be turned; where there are no numbers, one scale."""
+        numbers = self.values.read(matrix)
+        if numbers is None:
+            return False
+        return scale_kind(numbers.T if is_turned else numbers)
 
     def _is_scalar(self, product: Product) -> bool:
         return all(factor.axes == () and factor.value in self.weight_only for factor in product.powers)
@@ -207,7 +228,7 @@ def rows_first(weight: SSAValue) -> tuple[SSAValue, bool]:
 
 
 def ternary_weight(
-    scaled: ScaledWeight, matrix: SSAValue, is_turned: bool, new: list[Operation]
+    scaled: ScaledWeight, matrix: SSAValue, is_turned: bool, new: list[Operation], *, per_channel: bool
 ) -> tuple[SSAValue, SSAValue]:
     """Trits and scale of a weight; the operations that make them are added to `new`."""
     source = scaled.absmean.w if scaled.absmean else matrix
@@ -215,7 +236,10 @@ def ternary_weight(
         new.append(empty := EmptyOp([], TensorType(f32, tensor(source).get_shape()[::-1])))
         new.append(turned := linalg.TransposeOp(source, empty.tensor, DenseArrayBase.from_list(i64, [1, 0])))
         source = turned.results[0]
-    new.append(op := AbsmeanOp(source, scaled.absmean.eps) if scaled.absmean else TernarizeOp(source))
+    if scaled.absmean is not None:
+        new.append(op := AbsmeanOp(source, scaled.absmean.eps))
+    else:
+        new.append(op := TernarizeOp(source, per_channel=per_channel))
     return op.trits, multiplied(op.scale, scaled.factor, new)
 
 
@@ -231,7 +255,7 @@ def multiplied(value: SSAValue, by: Scalars, new: list[Operation]) -> SSAValue:
             value = new[-1].results[0]
     if not near(by.coefficient, 1.0):
         new.append(constant := arith.ConstantOp(FloatAttr(by.coefficient, f32)))
-        new.append(splat := SplatOp(constant.result, [], TensorType(f32, [])))
+        new.append(splat := SplatOp(constant.result, [], tensor(value)))
         new.append(arith.MulfOp(value, splat.result))
         value = new[-1].results[0]
     return value
@@ -301,6 +325,8 @@ class RaiseBitLinearPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weight_only = WeightOnly()
-        for pattern in (RaiseRmsNorm(weight_only), RaiseLinear(weight_only), FoldReshapes()):
+        values = WeightValues(op, ctx.weights if isinstance(ctx, SternaContext) else None)
+        linear = RaiseLinear(weight_only, values, FLOAT_LAYERS in op.attributes)
+        for pattern in (RaiseRmsNorm(weight_only), linear, FoldReshapes()):
             PatternRewriteWalker(pattern, apply_recursively=False).rewrite_module(op)
             erase_dead_code(op)

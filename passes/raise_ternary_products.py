@@ -50,7 +50,7 @@ from sterna.passes.emission import Emission
 from sterna.passes.quantized_sources import Quantized, QuantizedSources, splat_or_fill
 from sterna.passes.raise_bit_linear import FoldReshapes
 from sterna.passes.tolerance import Tolerance
-from sterna.passes.weight_values import WeightValues
+from sterna.passes.weight_values import WeightValues, scale_kind
 
 Array = npt.NDArray[Any]
 
@@ -73,15 +73,6 @@ class Arrangement:
         groups = tuple(loop for loop in product.out if loop in weight.loops and loop in x.loops)
         channels = tuple(loop for loop in product.out if loop not in x.loops)
         return Arrangement(rows, groups, channels, product.reduced)
-
-
-def scale_kind(matrix: Array) -> bool | None:
-    """Whether a matrix is ternary up to a scale for each row (True) or for all (False); None if it is neither."""
-    magnitudes = np.abs(matrix)
-    largest = magnitudes.max(axis=1, initial=0)
-    if not np.isfinite(largest).all() or ((magnitudes != 0) & (magnitudes != largest[:, None])).any():
-        return None
-    return len(np.unique(largest[largest != 0])) > 1
 
 
 @dataclass(frozen=True)

@@ -59,3 +59,12 @@ class WeightValues:
     def evaluate(self, region: Region, arguments: Sequence[Array]) -> tuple[Array, ...]:
         """What a region on scalars yields, with arrays that broadcast for its arguments."""
         return self._interpreter.region(region, arguments)
+
+
+def scale_kind(matrix: Array) -> bool | None:
+    """Whether a matrix is ternary up to a scale for each row (True) or for all (False); None if it is neither."""
+    magnitudes = np.abs(matrix)
+    largest = magnitudes.max(axis=1, initial=0)
+    if not np.isfinite(largest).all() or ((magnitudes != 0) & (magnitudes != largest[:, None])).any():
+        return None
+    return len(np.unique(largest[largest != 0])) > 1
