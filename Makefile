@@ -93,7 +93,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt $(VENV)/torch.stamp
-	$(PIP) install -c constraints.txt -e '.[torch,onnx,test,dev]'
+	$(PIP) install -c constraints.txt -e '.[torch,onnx,triton,test,dev]'
 	@touch $@ $(VENV)/run.stamp
 
 $(VENV)/fuzz.stamp: pyproject.toml constraints.txt $(VENV)/dev.stamp

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sterna.artifact import Artifact
-from sterna.artifact_writer import Contents, check_destination, write_artifact
+from sterna.artifact_writer import Contents, check_destination, replacing_folder, write_artifact
+from sterna.calibration import tokens_for
 from sterna.dialects.errors import CompileError
 from sterna.instruments.options import Instruments, WeightSource
 from sterna.ir_text import print_ir
 from sterna.lowering import lower, lower_until
 from sterna.model import CompiledModel
-from sterna.plugins import find_frontend, find_target
+from sterna.plugins import configured_target, find_frontend, find_target
 from sterna.progress import Progress, no_progress
+from sterna.targets import ProjectTarget
 from sterna.targets.program import Program
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ UNWATCHED = Instruments()
 """A pass that fails leaves a reproducer; nothing is printed."""
 
 ONNX_SUFFIX = ".onnx"
+PROJECT = ".sterna-project"
+"""The file that marks a folder of `build_project`."""
 COMPANIONS = ("tokenizer.json", "tokenizer.model")
 
 
@@ -78,6 +82,7 @@ def build(
         imported.weights,
         chosen,
         max_rows=max_rows,
+        calibration_tokens=tokens_for(chosen, imported),
         progress=progress,
         observers=instruments.observers(_weight_source(source, imported)),
     )
@@ -98,6 +103,48 @@ def build(
     write_artifact(Path(path), contents, progress=progress)
 
 
+def build_project(
+    source: Source,
+    path: str | Path,
+    target: str,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    target_options: Mapping[str, str] | None = None,
+    progress: Progress = no_progress,
+    instruments: Instruments = UNWATCHED,
+    **options: Any,
+) -> str:
+    """Compiles to a folder of files for other tools, in place of one that is there; what the target says of it.
+
+    CompileError for a target that makes artifacts, an option that it does not have, or a program that it has no form for.
+    """
+    chosen = configured_target(target, target_options or {})
+    if not isinstance(chosen, ProjectTarget):
+        raise CompileError(f"target '{target}' makes artifacts: use build")
+    folder = Path(path)
+    check_destination(folder, is_project, "a project of a target")
+    progress("importing", 0, 1)
+    imported = load_source(source, example_inputs, **options)
+    lower(
+        imported.module,
+        imported.weights,
+        chosen,
+        calibration_tokens=tokens_for(chosen, imported),
+        progress=progress,
+        observers=instruments.observers(_weight_source(source, imported)),
+    )
+    name = Path(source).resolve().name if isinstance(source, str | Path) else type(source).__name__
+    with replacing_folder(folder, is_project, "a project of a target") as partial:
+        said = chosen.write_project(imported.module, imported.weights, partial, name=name, progress=progress)
+        (partial / PROJECT).write_text(f"{target}\n", encoding="utf-8")
+    return said
+
+
+def is_project(path: Path) -> bool:
+    """Whether `build_project` wrote the folder, which it may so replace."""
+    return (path / PROJECT).is_file()
+
+
 def emit(
     source: Source,
     kind: str,
@@ -107,6 +154,7 @@ def emit(
     stage: str | None = None,
     isa: str | None = None,
     max_rows: int = 64,
+    target_options: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
     instruments: Instruments = UNWATCHED,
     **options: Any,
@@ -115,13 +163,21 @@ def emit(
 
     If the instruments say `run`, the text is instead what the interpreter makes of the IR at that stage.
     """
-    chosen = find_target(target)
+    chosen = configured_target(target, target_options or {})
     if kind != "mlir" and kind not in chosen.emits:
         raise CompileError(f"target '{target}' emits {', '.join(('mlir', *chosen.emits))}, not '{kind}'")
     progress("importing", 0, 1)
     imported = load_source(source, example_inputs, **options)
     observers = instruments.observers(_weight_source(source, imported))
-    lower_until(imported.module, imported.weights, chosen, stage, max_rows=max_rows, observers=observers)
+    lower_until(
+        imported.module,
+        imported.weights,
+        chosen,
+        stage,
+        max_rows=max_rows,
+        calibration_tokens=tokens_for(chosen, imported),
+        observers=observers,
+    )
     if instruments.run:
         return instruments.interpret(imported.module, imported.weights)
     return print_ir(imported.module) + "\n" if kind == "mlir" else chosen.emit(imported.module, kind, isa=isa)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -109,20 +109,24 @@ def write_artifact(path: Path, contents: Contents, *, progress: Progress = no_pr
         (folder / MANIFEST).write_text(manifest.to_text(), encoding="utf-8")
 
 
-def check_destination(path: Path) -> None:
-    """ArtifactError unless an artifact may be put at `path`: to be called before the work is done."""
+def check_destination(
+    path: Path, may_replace: Callable[[Path], bool] = is_artifact, what: str = "an artifact"
+) -> None:
+    """ArtifactError unless `what` may be put at `path`: to be called before the work is done."""
     if not path.parent.is_dir():
         raise ArtifactError(f"{path}: cannot be written: there is no directory {path.parent}")
     if not path.is_symlink() and not path.exists():
         return
-    if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not is_artifact(path)):
-        raise ArtifactError(f"{path}: exists and is not an artifact; it is not overwritten")
+    if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not may_replace(path)):
+        raise ArtifactError(f"{path}: exists and is not {what}; it is not overwritten")
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Generator[Path]:
+def replacing_folder(
+    path: Path, may_replace: Callable[[Path], bool] = is_artifact, what: str = "an artifact"
+) -> Generator[Path]:
     """A temporary folder beside `path` that takes its place at the end, or disappears if anything is raised."""
-    check_destination(path)
+    check_destination(path, may_replace, what)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         # mkdtemp's folders are private; an artifact is as readable as any new folder.
@@ -130,7 +134,7 @@ def replacing_folder(path: Path) -> Generator[Path]:
         os.umask(umask)
         folder.chmod(0o777 & ~umask)
         yield folder
-        check_destination(path)
+        check_destination(path, may_replace, what)
         if path.exists():
             _exchange(folder, path)
         else:

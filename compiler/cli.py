@@ -18,9 +18,11 @@ import click
 
 from sterna import __version__
 from sterna.export_command import export_command
+from sterna.fixed_point_command import fixed_point_command
 from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
 from sterna.size_option import SIZE_OPTION, read_sizes
+from sterna.target_options import CompileCommand, makes_project, split_options
 from sterna.verification.command import verify_command
 
 if TYPE_CHECKING:
@@ -73,6 +75,11 @@ Examples:
   sterna compile CHECKPOINT --emit mlir --stage imported
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
+  sterna compile CHECKPOINT --target verilog --device ecp5-85k -o build/fpga
+
+\b
+A target may have options of its own, and may write a folder for other tools in place of an artifact:
+  sterna compile --target verilog --help
 """
 
 REDUCE_HELP = """Shrink the module in FILE while a command fails on it in the same way.
@@ -178,7 +185,12 @@ def run(
         click.echo(_speed(generation, compiled), err=True)
 
 
-@commands.command(name="compile", help=COMPILE_HELP, short_help="Compile a checkpoint, or look inside.")
+@commands.command(
+    name="compile",
+    cls=CompileCommand,
+    help=COMPILE_HELP,
+    short_help="Compile a checkpoint, or look inside.",
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option(
     "--target", default="cpu", show_default=True, help="What to compile for (see `sterna targets`)."
@@ -209,8 +221,9 @@ def compile_(
     max_rows: int,
     sizes: tuple[str, ...],
     quiet: bool,
-    **watching: Any,
+    **others: Any,
 ) -> None:
+    target_options, watching = split_options(others)
     instruments = from_options(watching)
     if instruments.stop_after is not None:
         if stage is not None:
@@ -234,6 +247,7 @@ def compile_(
                 stage=stage,
                 isa=isa,
                 max_rows=max_rows,
+                target_options=target_options,
                 progress=progress,
                 instruments=instruments,
                 **read_sizes(sizes),
@@ -242,6 +256,19 @@ def compile_(
             output.write_text(text, encoding="utf-8")
         elif kind is not None:
             _write(text)
+    elif makes_project(target):
+        with reporting(quiet or instruments.watches) as progress:
+            said = api.build_project(
+                source,
+                output,
+                target,
+                target_options=target_options,
+                progress=progress,
+                instruments=instruments,
+                **read_sizes(sizes),
+            )
+        if not quiet:
+            click.echo(f"{output}: {said}", err=True)
     else:
         with reporting(quiet or instruments.watches) as progress:
             api.build(
@@ -303,6 +330,7 @@ def reduce(
 commands.add_command(inspect_command)
 commands.add_command(export_command)
 commands.add_command(verify_command)
+commands.add_command(fixed_point_command)
 
 
 @commands.command()

@@ -16,10 +16,11 @@ from sterna.artifact import Artifact, ArtifactError
 from sterna.dialects.errors import CompileError
 from sterna.plugins import find_target
 from sterna.sampling import Sampling, choose
-from sterna.targets.program import Program, ProgramTensor
+from sterna.targets.program import InputError, Program, ProgramTensor
 
 if TYPE_CHECKING:
     from sterna.frontends.tokenizer import Tokenizer
+    from sterna.targets import Decoder
 
 Array = npt.NDArray[Any]
 
@@ -155,7 +156,7 @@ class CompiledModel:
 
     def logits(self, tokens: Sequence[int] | Array) -> Array:
         """Float32 `[T, V]`: row t is what the model expects after tokens 0..t."""
-        return self._run_tokens(np.asarray(tokens, np.int64).reshape(-1), self.initial_states())[0]
+        return self.run_tokens(np.asarray(tokens, np.int64).reshape(-1), self.initial_states())[0]
 
     def generate(
         self, prompt: str | Sequence[int], *, stream: Callable[[str], object] | None = None, **options: Any
@@ -217,27 +218,38 @@ class CompiledModel:
             raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {limit}")
         ends = self._special_tokens("eos_token_id") if stop_at_end else ()
         generator = sampling.generator()
-        states: Sequence[Array] = self.initial_states()
         began = perf_counter()
-        row: Array = np.empty(0)
+        decoder = self._decoder()
         for first in range(0, len(start), PROMPT_CHUNK):
-            logits, states = self._run_tokens(
-                np.asarray(start[first : first + PROMPT_CHUNK], np.int64), states
-            )
-            row = logits[-1]
+            decoder.feed(self._check_tokens(start[first : first + PROMPT_CHUNK]))
         clock.prefill = perf_counter() - began
         for n in range(limit):
-            token = choose(row, sampling, generator)
+            token = decoder.choose(sampling.temperature, sampling.top_k, sampling.top_p, generator)
             if token in ends:
                 return
             yield token
             if n + 1 < limit:
                 began = perf_counter()
-                logits, states = self._run_tokens(np.array([token], np.int64), states)
-                row = logits[-1]
+                decoder.feed(np.array([token], np.int64))
                 clock.decode += perf_counter() - began
 
-    def _run_tokens(self, tokens: Array, states: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
+    def _check_tokens(self, tokens: Sequence[int]) -> Array:
+        limit, array = self._token_input().limit, np.asarray(tokens, np.int64)
+        if limit is not None and array.size and not 0 <= array.min() <= array.max() < limit:
+            wrong = next(token for token in tokens if not 0 <= token < limit)
+            raise InputError(
+                f"input '{self._token_input().name}': expected values in [0, {limit}), found {wrong}"
+            )
+        return array
+
+    def _decoder(self) -> Decoder:
+        """On the device, if the target can; otherwise every step goes through `step`."""
+        self._token_input()
+        make = getattr(self._executable, "decoder", None)
+        found: Decoder | None = make() if make is not None else None
+        return HostDecoder(self) if found is None else found
+
+    def run_tokens(self, tokens: Array, states: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
         """The states carry all that a piece must know of those before it, so that long texts run in pieces."""
         tensor, vocabulary = self._token_input(), self.program.outputs[0].columns
         whole = self.program.in_pieces or not states
@@ -280,6 +292,24 @@ class CompiledModel:
         from sterna.frontends.tokenizer import Tokenizer
 
         return Tokenizer.load(self.artifact.path)
+
+
+class HostDecoder:
+    """`targets.Decoder` where logits and states are arrays of the host's."""
+
+    def __init__(self, model: CompiledModel) -> None:
+        self._model = model
+        self._states: Sequence[Array] = model.initial_states()
+        self._logits: Array = np.empty(0)
+
+    def feed(self, tokens: Array) -> None:
+        logits, self._states = self._model.run_tokens(tokens, self._states)
+        self._logits = logits[-1]
+
+    def choose(
+        self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
+    ) -> int:
+        return choose(self._logits, Sampling(temperature, top_k, top_p), generator)
 
 
 @dataclass

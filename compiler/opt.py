@@ -21,6 +21,7 @@ from sterna import passes
 from sterna.diagnostics import INPUT_ERRORS, one_line
 from sterna.dialects.context import read, verify
 from sterna.dialects.errors import CompileError
+from sterna.dialects.fixed import Fixed
 from sterna.dialects.llvm_vector import LLVMVector
 from sterna.dialects.ternary import Ternary, WeightOp
 from sterna.dialects.weights import RandomStore, SternaContext, WeightStore
@@ -66,6 +67,7 @@ class SternaOptMain(xDSLOptMain):
         self.ctx: SternaContext = SternaContext()
         super().register_all_dialects()
         self.ctx.register_dialect("ternary", lambda: Ternary)
+        self.ctx.register_dialect("fixed", lambda: Fixed)
         self.ctx.register_dialect("llvm_vector", lambda: LLVMVector)
 
     def register_all_passes(self) -> None:

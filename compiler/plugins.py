@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
@@ -34,6 +35,18 @@ def find_target(name: str) -> Target:
     if not found:
         raise CompileError(f"unknown target '{name}', expected one of: {', '.join(target_names())}")
     return next(iter(found)).load()()
+
+
+def configured_target(name: str, values: Mapping[str, str]) -> Target:
+    """The target of that name with options of its own. CompileError for one that it does not have."""
+    from sterna.targets import ConfigurableTarget
+    from sterna.targets.options import option_values
+
+    target = find_target(name)
+    if isinstance(target, ConfigurableTarget):
+        return target.configured(values)
+    option_values(name, (), values)
+    return target
 
 
 @cache

@@ -12,9 +12,11 @@ from xdsl.parser import Parser
 from xdsl.utils.exceptions import DiagnosticException, ParseError
 
 from sterna.dialects.errors import CompileError, describe_location
+from sterna.dialects.fixed import Fixed
 from sterna.dialects.llvm_vector import LLVMVector
+from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary
-from sterna.dialects.weights import SternaContext, WeightStore
+from sterna.dialects.weights import Array, SternaContext, WeightStore
 
 UPSTREAM = ("builtin", "func", "arith", "math", "tensor", "linalg", "scf", "cf", "memref", "vector", "llvm")
 """Imported IR uses the first six; the others are what lowering makes of them."""
@@ -25,14 +27,18 @@ UNQUOTED_OR_CLOSED = re.compile(
 """Text up to a string literal that is not closed, which xDSL finds out in time exponential in its length."""
 
 
-def make_context(weights: WeightStore | None = None) -> SternaContext:
+def make_context(
+    weights: WeightStore | None = None, calibration_tokens: Array | None = None
+) -> SternaContext:
     """A context that knows every accepted dialect; upstream ones are loaded when their first operation is met."""
-    ctx = SternaContext(weights=weights)
+    ctx = SternaContext(weights=weights, calibration_tokens=calibration_tokens)
     available = get_all_dialects()
     for name in UPSTREAM:
         ctx.register_dialect(name, available[name])
     ctx.load_registered_dialect("builtin")
     ctx.load_dialect(Ternary)
+    ctx.register_dialect("stream", lambda: Stream)
+    ctx.load_dialect(Fixed)
     ctx.register_dialect("llvm_vector", lambda: LLVMVector)
     return ctx
 

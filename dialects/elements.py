@@ -11,13 +11,14 @@ from xdsl.ir import Attribute
 from sterna.dialects.encodings import BitType, TritType
 from sterna.dialects.errors import CompileError
 
-INTEGERS = {1: np.bool_, 8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
+INTEGERS = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
+"""An integer of another width lies, sign extended, in the smallest of these that holds it."""
 
 
 def dtype_of(type: Attribute) -> np.dtype[Any]:
     """The dtype of a scalar type, or of a tensor's elements; CompileError for a type without one.
 
-    Trits and bits are int8, i1 is bool, other integers are signed.
+    Trits and bits are int8, i1 is bool, other integers, of up to 64 bits, are signed.
     """
     element = cast(TensorType[Attribute], type).element_type if isinstance(type, TensorType) else type
     match element:
@@ -31,7 +32,9 @@ def dtype_of(type: Attribute) -> np.dtype[Any]:
             return np.dtype(np.int8)
         case IndexType():
             return np.dtype(np.int64)
-        case IntegerType() if element.width.data in INTEGERS:
-            return np.dtype(INTEGERS[element.width.data])
+        case IntegerType() if element.width.data == 1:
+            return np.dtype(np.bool_)
+        case IntegerType() if 1 < element.width.data <= 64:
+            return np.dtype(next(held for bits, held in INTEGERS.items() if bits >= element.width.data))
         case _:
             raise CompileError(f"elements of type {element} are not supported")

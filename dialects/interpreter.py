@@ -19,13 +19,15 @@ from xdsl.utils.scoped_dict import ScopedDict
 
 from sterna.dialects.elements import dtype_of
 from sterna.dialects.errors import CompileError
+from sterna.dialects.fixed_numerics import limits
 from sterna.dialects.semantics.arith import ArithFunctions
+from sterna.dialects.semantics.fixed import FixedFunctions
 from sterna.dialects.semantics.func import FuncFunctions
 from sterna.dialects.semantics.indexing import IndexingFunctions
 from sterna.dialects.semantics.linalg import LinalgFunctions
 from sterna.dialects.semantics.math import MathFunctions
 from sterna.dialects.semantics.scf import ScfFunctions
-from sterna.dialects.semantics.table import Array
+from sterna.dialects.semantics.table import Array, odd_width
 from sterna.dialects.semantics.tensor import TensorFunctions
 from sterna.dialects.semantics.ternary import TernaryFunctions
 from sterna.dialects.semantics.weights import WeightReader
@@ -57,7 +59,7 @@ def evaluate_weight(module: ModuleOp, name: str, weights: WeightStore | None) ->
 
 def interpreted_operations() -> set[str]:
     """The names of all operations that have a meaning here, but for the module and its functions."""
-    tables = (functions._impls() for functions in _implementations(read_weight=_no_weights))  # pyright: ignore[reportPrivateUsage]
+    tables = (functions._impls() for functions in _implementations(_no_weights, ModuleOp([])))  # pyright: ignore[reportPrivateUsage]
     return {op.name for table in tables for op, _ in table}
 
 
@@ -65,7 +67,9 @@ def _no_weights(name: str) -> Array:
     raise CompileError(f"there is no weight @{name}")
 
 
-def _implementations(read_weight: Callable[[str], Array]) -> tuple[InterpreterFunctions, ...]:
+def _implementations(
+    read_weight: Callable[[str], Array], module: ModuleOp
+) -> tuple[InterpreterFunctions, ...]:
     return (
         ArithFunctions(),
         MathFunctions(),
@@ -75,19 +79,29 @@ def _implementations(read_weight: Callable[[str], Array]) -> tuple[InterpreterFu
         ScfFunctions(),
         TernaryFunctions(read_weight),
         IndexingFunctions(),
+        FixedFunctions(module),
     )
+
+
+Observer = Callable[[Operation, Sequence[Array], Sequence[Array]], None]
+"""Is told of every operation that has run: its operands and its results."""
 
 
 class ModuleInterpreter:
     """An interpreter of one module that keeps evaluated weights, up to a budget, from one run to the next."""
 
     def __init__(
-        self, module: ModuleOp, weights: WeightStore | None = None, *, cached_weight_bytes: int = 1 << 28
+        self,
+        module: ModuleOp,
+        weights: WeightStore | None = None,
+        *,
+        cached_weight_bytes: int = 1 << 28,
+        observe: Observer | None = None,
     ) -> None:
         self._functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
-        self._interpreter = _Interpreter(module)
+        self._interpreter = _Interpreter(module, observe)
         self._weights = WeightReader(module, weights, self._interpreter, budget=cached_weight_bytes)
-        for functions in _implementations(self._weights.read):
+        for functions in _implementations(self._weights.read, module):
             self._interpreter.register_implementations(functions)
 
     def run(self, inputs: Sequence[Array], *, function: str = "forward") -> tuple[Array, ...]:
@@ -137,8 +151,9 @@ def _has_shape(array: Array, type: Attribute) -> bool:
 class _Interpreter(Interpreter):
     """Regions of one block, values dropped after their last use, results checked, errors with their place."""
 
-    def __init__(self, module: ModuleOp) -> None:
+    def __init__(self, module: ModuleOp, observe: Observer | None) -> None:
         super().__init__(module)
+        self.observe = observe
         self._last_uses: dict[Block, dict[Operation, list[SSAValue]]] = {}
 
     def run_ssacfg_region(self, region: Region, args: PythonValues, name: str = "unknown") -> PythonValues:
@@ -176,7 +191,20 @@ class _Interpreter(Interpreter):
             if value.dtype != dtype_of(type) or not (isinstance(type, TensorType) <= _has_shape(value, type)):
                 found = f"{value.dtype} of shape {value.shape}"
                 raise RunError(f"{op.name}: the result is {type}, but the program makes {found}", op.location)
+            if not fits(value, type):
+                raise RunError(f"{op.name}: the result is {type}, and a number does not fit", op.location)
+        if self.observe is not None:
+            self.observe(op, inputs, values)
         return OpImplResult(values, result.terminator_value)
+
+
+def fits(value: Array, type: Attribute) -> bool:
+    """Are integers within the width of their type? Those that fill their dtype are."""
+    width = odd_width(type)
+    if width is None or not value.size:
+        return True
+    low, high = limits(width)
+    return bool(low <= value.min() and value.max() <= high)
 
 
 def find_last_uses(block: Block) -> dict[Operation, list[SSAValue]]:

@@ -15,6 +15,7 @@ from operator import mul
 from xdsl.dialects.builtin import DYNAMIC_INDEX, FixedBitwidthType, IndexType, IntegerType, TensorType, i1
 from xdsl.ir import Attribute
 
+from sterna.dialects.elements import INTEGERS
 from sterna.dialects.encodings import encoding_of
 from sterna.dialects.errors import CompileError
 
@@ -39,7 +40,7 @@ def element_bytes(type: TensorType[Attribute]) -> int:
             return 8
         case IntegerType(width=width) if width.data == 1:
             return 1
-        case IntegerType(width=width) if width.data % 8:
+        case IntegerType(width=width) if width.data not in INTEGERS:
             raise CompileError(f"{type} has no layout in memory: its elements are not whole bytes")
         case FixedBitwidthType() as element:
             return element.size

@@ -96,7 +96,10 @@ def norm_quantize(
 
 
 def accumulate(x: Array, trits: npt.NDArray[np.int8], groups: int = 1) -> Array:
-    """sum_k x[..., g K + k] * trits[m, k] with g = m // (M / groups): int8 to int32, exact; float32 in lanes."""
+    """sum_k x[..., g K + k] * trits[m, k] with g = m // (M / groups).
+
+    Exact for integers, in int32 for int8 and in int64 for others; float32 in lanes.
+    """
     columns, channels = trits.shape[1], len(trits) // groups
     product = _sum_signed if x.dtype == np.float32 else _sum_exactly
     return np.concatenate(
@@ -108,9 +111,12 @@ def accumulate(x: Array, trits: npt.NDArray[np.int8], groups: int = 1) -> Array:
     )
 
 
-def _sum_exactly(q: npt.NDArray[np.int8], trits: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
-    """A float64 product is exact here: |sum| <= 128 K < 2**53."""
-    return (q.astype(np.float64) @ trits.T.astype(np.float64)).astype(np.int32)
+def _sum_exactly(q: Array, trits: npt.NDArray[np.int8]) -> Array:
+    """A float64 product is exact where |sum| <= 2**(width - 1) K < 2**53."""
+    if q.dtype.itemsize * 8 + trits.shape[1].bit_length() >= 53:
+        return q.astype(np.int64) @ trits.T.astype(np.int64)
+    sums = q.astype(np.float64) @ trits.T.astype(np.float64)
+    return sums.astype(np.int32 if q.dtype == np.int8 else np.int64)
 
 
 def _sum_signed(x: F32, trits: npt.NDArray[np.int8]) -> F32:

@@ -5,7 +5,7 @@ All axes of the activations but the last are rows; there may be any number of th
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import I64, IntegerAttr, TensorType, f32, i8, i32, i64
+from xdsl.dialects.builtin import I64, IntegerAttr, IntegerType, TensorType, f32, i8, i32, i64
 from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
@@ -29,10 +29,11 @@ MAX_SUMMANDS = 1 << 24
 class AccumulateOp(IRDLOperation):
     """acc[t, m] = sum_k x[t, g K + k] * w[m, k] with g = m // (M / G): additions and subtractions only.
 
-    x: i8 or f32 `[..., G K]`; w: trits or bits `[M, K]`; acc: `[..., M]`, i32 or f32 as x is. G = `groups`, which
-    divides M, is 1 unless stated: the first M / G channels read the first K columns, and so on.
-    i8: exact in int32, as K < 2^24. f32: the terms are x, -x, or +0 where the trit is 0 (even if x is infinite or
-    NaN), and are added in the order of `numerics.lane_sum`.
+    x: i8, integers of another width, or f32 `[..., G K]`; w: trits or bits `[M, K]`; acc: `[..., M]`, f32 as x is, or
+    integers. G = `groups`, which divides M, is 1 unless stated: the first M / G channels read the first K columns, and
+    so on. Integers: exact, in i32 or in any width that no K numbers of x's width can overflow (K < 2^24). f32: the
+    terms are x, -x, or +0 where the trit is 0 (even if x is infinite or NaN), and are added in the order of
+    `numerics.lane_sum`.
     """
 
     name = "ternary.accumulate"
@@ -43,12 +44,13 @@ class AccumulateOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = "$x `,` $w (`groups` `=` $groups^)? attr-dict `:` type($x) `,` type($w) `->` type($acc)"
 
-    def __init__(self, x: SSAValue, w: SSAValue, groups: int = 1) -> None:
+    def __init__(self, x: SSAValue, w: SSAValue, groups: int = 1, sums: Attribute | None = None) -> None:
+        """`sums`: the element type of the result, i32 or f32 unless it is given."""
         shape = (*rows_of(tensor(x)), tensor(w).get_shape()[0])
         super().__init__(
             operands=[x, w],
             properties={"groups": IntegerAttr(groups, i64)} if groups != 1 else {},
-            result_types=[TensorType(sum_type(x), shape)],
+            result_types=[TensorType(sums or sum_type(x), shape)],
         )
 
     @property
@@ -68,8 +70,23 @@ class AccumulateOp(IRDLOperation):
                 columns == self.group_count * k,
                 f"x has {columns} columns, w has {k} for each of {self.group_count} groups",
             )
-        require(x.element_type in (i8, f32), f"x is of i8 or f32, found {x}")
-        require_type(self.acc, "acc", sum_type(self.x), (*rows_of(x), m))
+        found = tensor(self.acc).element_type
+        if not isinstance(x.element_type, IntegerType):
+            require(x.element_type == f32, f"x is of i8 or f32, or of other integers, found {x}")
+            require_type(self.acc, "acc", f32, (*rows_of(x), m))
+            return
+        width = x.element_type.width.data
+        require(1 < width <= 32, f"x is of i2 to i32, or of f32, found {x}")
+        sums = found if isinstance(found, IntegerType) else i32
+        require_type(self.acc, "acc", sums, (*rows_of(x), m))
+        needed = min_sum_width(width, k)
+        enough = needed <= sums.width.data <= 64
+        require(enough, f"a sum of {k} terms of i{width} needs i{needed}, and acc is of {sums}")
+
+
+def min_sum_width(width: int, summands: int) -> int:
+    """Bits of a sum of that many terms x or -x, with x of `width` bits: |sum| <= summands * 2^(width - 1)."""
+    return (summands << width - 1).bit_length() + 1
 
 
 def sum_type(x: SSAValue) -> Attribute:

@@ -26,6 +26,7 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 
 from sterna.dialects.constraints import (
+    Tensor,
     f32_attr,
     lanes_attr,
     quantized_types,
@@ -40,9 +41,10 @@ from sterna.dialects.numerics import LANES
 
 @irdl_op_definition
 class EmbeddingOp(IRDLOperation):
-    """Row look-up: result[t, :] = f32(table[tokens[t], :]). A token outside [0, V) is an error of the caller.
+    """Row look-up: result[t, :] = table[tokens[t], :]. A token outside [0, V) is an error of the caller.
 
-    tokens: integers `[T]`; table: `[V, H]` of f32 or f16 (f16 widens exactly); result: f32 `[T, H]`.
+    tokens: integers `[T]`; table: `[V, H]` of f32, f16 (which widens exactly to f32) or integers; result: `[T, H]` of
+    f32 or the same integers.
     """
 
     name = "ternary.embedding"
@@ -54,15 +56,28 @@ class EmbeddingOp(IRDLOperation):
 
     def __init__(self, tokens: SSAValue, table: SSAValue) -> None:
         shape = (*tensor(tokens).get_shape(), tensor(table).get_shape()[-1])
-        super().__init__(operands=[tokens, table], result_types=[TensorType(f32, shape)])
+        held = tensor(table)
+        type = (
+            TensorType(held.element_type, shape, held.encoding)
+            if _is_integer(held)
+            else TensorType(f32, shape)
+        )
+        super().__init__(operands=[tokens, table], result_types=[type])
 
     def verify_(self) -> None:
         table = tensor(self.table)
         require(table.get_num_dims() == 2, "the table has two axes")
         shape = (*tensor(self.tokens).get_shape(), table.get_shape()[1])
         require(isinstance(tensor(self.tokens).element_type, IntegerType), "tokens are integers")
-        require(table.element_type in (f32, f16), "the table is of f32 or f16")
-        require_type(self.result, "the result", f32, shape)
+        require(
+            table.element_type in (f32, f16) or _is_integer(table),
+            "the table is of f32 or f16, or of integers",
+        )
+        require_type(self.result, "the result", table.element_type if _is_integer(table) else f32, shape)
+
+
+def _is_integer(type: Tensor) -> bool:
+    return isinstance(type.element_type, IntegerType)
 
 
 @irdl_op_definition

@@ -35,6 +35,8 @@ from sterna.dialects.regions import YieldOp
 
 FLOAT_LAYERS = "sterna.float_layers"
 """The attribute of a module of which nobody claims that it is ternary throughout: it may keep float layers."""
+SAME_MAGNITUDE = 2.0**-16
+"""By how much, relative to the largest, the magnitudes of a weight may differ that is ternary up to a scale."""
 
 
 @irdl_op_definition
@@ -139,11 +141,13 @@ class AbsmeanOp(IRDLOperation):
 
 @irdl_op_definition
 class TernarizeOp(IRDLOperation):
-    """Exact decomposition of a weight that is ternary already: w = t * scale with t in {-1, 0, +1}.
+    """Decomposition of a weight that is ternary already: w = t * scale with t in {-1, 0, +1}.
 
     w: f32 `[M, K]` whose non-zero elements all have one magnitude, or one in every row; trits: `[M, K]`, or bits if no
-    element is zero; scale: f32 scalar, or `[M]`; 1 where all is zero. The interpreter raises for any other weight; the
-    pass `ternarize` proves it from the store.
+    element is zero; scale: f32 scalar, or `[M]`, the magnitude; 1 where all is zero. Exact, but that magnitudes may
+    differ by 2^-16 of the largest: an exporter that computes the straight-through form w + (t s - w) of a trained
+    weight leaves its roundings in the file. The interpreter raises for any other weight; the pass `ternarize` proves it
+    from the store.
     """
 
     name = "ternary.ternarize"

@@ -64,6 +64,8 @@ class RandomStore:
 
 @dataclass
 class SternaContext(Context):
-    """xDSL's context and the weight store that belongs to the module being compiled, if there is one."""
+    """xDSL's context, and what belongs to the module being compiled, if there is any."""
 
     weights: WeightStore | None = None
+    calibration_tokens: Array | None = None
+    """A text that shows a pass how large the numbers of the program get."""

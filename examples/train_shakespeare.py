@@ -33,6 +33,7 @@ RUNS = HERE.parent / "runs" / "shakespeare"
 CHECKPOINT = HERE / "checkpoints" / "matmulfree-shakespeare"
 VOCABULARY = 1024
 BOS, EOS = 0, 1
+UNKNOWN = "<|unk|>"
 MODEL_CARD = HERE / "data" / "model_card.md"
 LINEARS: dict[str, type[NormLinear]] = {"ternary": BitLinear, "float": NormLinear}
 # Ternary weights move only when a latent weight crosses a threshold, and so take a higher rate.
@@ -52,26 +53,33 @@ class Text:
         return cls(text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :])
 
 
-def train_tokenizer(text: str) -> Tokenizer:
-    """Byte-level byte-pair encoding, so that any text at all can be encoded."""
-    tokenizer = Tokenizer(models.BPE())
+def train_tokenizer(text: str, vocabulary: int) -> Tokenizer:
+    """Byte-level byte-pair encoding, so that any text at all can be encoded.
+
+    A vocabulary too small for every byte has those of the text; any other byte is `<|unk|>`.
+    """
+    specials, alphabet, unknown = ["<|bos|>", "<|eos|>"], pre_tokenizers.ByteLevel.alphabet(), None
+    if vocabulary < 2 * len(alphabet):
+        specials, alphabet, unknown = [*specials, UNKNOWN], [], UNKNOWN
+    tokenizer = Tokenizer(models.BPE(unk_token=unknown))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|bos|>", "<|eos|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=vocabulary,
+        special_tokens=specials,
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
     return tokenizer
 
 
-def tokenizer_for(runs: Path, text: Text) -> Tokenizer:
+def tokenizer_for(runs: Path, text: Text, vocabulary: int = VOCABULARY) -> Tokenizer:
+    """The tokenizer of a run directory, learnt when it is first asked for."""
     path = runs / "tokenizer.json"
     if not path.exists():
         runs.mkdir(parents=True, exist_ok=True)
-        train_tokenizer(text.train).save(str(path))
+        train_tokenizer(text.train, vocabulary).save(str(path))
     return Tokenizer.from_file(str(path))
 
 
@@ -279,6 +287,8 @@ def cli() -> None:
 @click.option("--window", default=128, help="Tokens of each stream a step.")
 @click.option("--hidden", default=256, help="Width.")
 @click.option("--layers", default=4, help="Depth.")
+@click.option("--intermediate", type=int, help="Width of the channel mixer.  [default: 8/3 of the width]")
+@click.option("--vocabulary", default=VOCABULARY, help="Tokens; below 512 not every byte is one.")
 @click.option("--rate", type=float, help="Peak learning rate.  [default: 4e-3 ternary, 1.5e-3 float]")
 @click.option("--weight-decay", default=0.1, help="On matrices, in the first half of the run only.")
 @click.option("--dropout", default=0.1, help="Of what each mixer adds to the residual stream.")
@@ -294,6 +304,8 @@ def train(
     window: int,
     hidden: int,
     layers: int,
+    intermediate: int | None,
+    vocabulary: int,
     rate: float | None,
     weight_decay: float,
     dropout: float,
@@ -306,13 +318,14 @@ def train(
     """Train, or resume training."""
     torch.set_num_threads(threads)
     text = Text.read()
-    tokenizer = tokenizer_for(runs, text)
+    tokenizer = tokenizer_for(runs, text, vocabulary)
     source = Streams(encode(tokenizer, text.train), streams, window)
     validation, validation_bytes = encode(tokenizer, text.validation), len(text.validation.encode())
     config = HGRNBitConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden,
         num_hidden_layers=layers,
+        intermediate_size=intermediate,
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
@@ -363,36 +376,44 @@ class Trained:
         return model.eval()
 
 
-@cli.command()
-@click.option("--runs", type=click.Path(path_type=Path), default=RUNS, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=CHECKPOINT, show_default=True)
-@click.option("--threads", default=1, show_default=True)
-def export(runs: Path, out: Path, threads: int) -> None:
-    """Write the best ternary weights as a checkpoint, with a model card that compares both runs."""
+@cli.command(context_settings={"show_default": True})
+@click.option("--runs", type=click.Path(path_type=Path), default=RUNS)
+@click.option("--out", type=click.Path(path_type=Path), default=CHECKPOINT)
+@click.option(
+    "--card", type=click.Path(path_type=Path, exists=True), default=MODEL_CARD, help="Its template."
+)
+@click.option("--threads", default=1)
+def export(runs: Path, out: Path, card: Path, threads: int) -> None:
+    """Write the best ternary weights as a checkpoint, with a model card.
+
+    The card compares both runs, if there is a float one.
+    """
     torch.set_num_threads(threads)
     text = Text.read()
     tokenizer = tokenizer_for(runs, text)
     validation, validation_bytes = encode(tokenizer, text.validation), len(text.validation.encode())
-    ternary, fp32 = (Trained.read(runs / f"{linear}.safetensors") for linear in ("ternary", "float"))
+    ternary = Trained.read(runs / "ternary.safetensors")
     rounded = ternary.model(torch.float16)
-    bits, unrounded_bits, fp32_bits = (
-        bits_per_byte(model, validation, validation_bytes, streams=1)
-        for model in (rounded, ternary.model(torch.float32), fp32.model(torch.float32))
-    )
+    models = {"bits": rounded, "unrounded_bits": ternary.model(torch.float32)}
+    facts: dict[str, Any] = {}
+    if (runs / "float.safetensors").exists():
+        facts["fp32"] = Trained.read(runs / "float.safetensors")
+        models["fp32_bits"] = facts["fp32"].model(torch.float32)
+    bits = {
+        name: bits_per_byte(model, validation, validation_bytes, streams=1) for name, model in models.items()
+    }
     write_checkpoint(out, rounded, tokenizer)
-    card = MODEL_CARD.read_text(encoding="utf-8").format(
+    filled = card.read_text(encoding="utf-8").format(
+        **bits,
+        **facts,
         ternary=ternary,
-        fp32=fp32,
-        bits=bits,
-        unrounded_bits=unrounded_bits,
-        fp32_bits=fp32_bits,
         parameters=sum(tensor.numel() for tensor in ternary.weights.values()),
         validation_bytes=validation_bytes,
         training_tokens=len(encode(tokenizer, text.train)),
-        sample=sample(rounded, tokenizer, "ROMEO:\n", 200, seed=0),
+        sample=sample(rounded, tokenizer, "ROMEO:\n", 300, seed=0),
     )
-    (out / "README.md").write_text(card, encoding="utf-8")
-    click.echo(f"bits per byte: ternary {bits:.4f} (unrounded {unrounded_bits:.4f}), fp32 {fp32_bits:.4f}")
+    (out / "README.md").write_text(filled, encoding="utf-8")
+    click.echo(", ".join(f"{name} {value:.4f}" for name, value in bits.items()))
 
 
 def write_checkpoint(out: Path, model: HGRNBitForCausalLM, tokenizer: Tokenizer) -> None:

@@ -16,6 +16,7 @@ from sterna.passes.plan_memory import PlanMemoryPass
 from sterna.passes.raise_bit_linear import RaiseBitLinearPass
 from sterna.passes.raise_ternary_products import RaiseTernaryProductsPass
 from sterna.passes.ternarize import TernarizePass
+from sterna.passes.to_fixed_point import ToFixedPointPass
 
 PASSES: dict[str, type[ModulePass]] = {
     "raise-bit-linear": RaiseBitLinearPass,
@@ -32,4 +33,5 @@ PASSES: dict[str, type[ModulePass]] = {
     "choose-encodings": ChooseEncodingsPass,
     "outline-layers": OutlineLayersPass,
     "plan-memory": PlanMemoryPass,
+    "to-fixed-point": ToFixedPointPass,
 }

@@ -37,7 +37,13 @@ class DerivedWeights:
         loads = [self.load(source) for source in sources]
         result = compute([load.result for load in loads])
         body = Region(Block([*loads, result, YieldOp(result.results[0])]))
-        weight = WeightOp(name, tensor(result.results[0]), body)
+        return self.define(name, body, after=sources[0] if sources else None)
+
+    def define(self, name: str, body: Region, *, after: str | None = None) -> str:
+        """The name of a weight whose region is `body`: see `derive`."""
+        last = body.block.last_op
+        assert isinstance(last, YieldOp)
+        weight = WeightOp(name, tensor(last.values[0]), body)
         copies = 0
         while (existing := self._weights.get(weight.sym_name.data)) is not None:
             if existing.is_structurally_equivalent(weight):
@@ -45,10 +51,9 @@ class DerivedWeights:
             copies += 1
             weight = WeightOp(f"{name}.{copies}", weight.type, weight.detach_region(body))
         self._weights[weight.sym_name.data] = weight
-        if sources:
-            before = self._newest.get(sources[0], self._weights[sources[0]])
-            self._block.insert_op_after(weight, before)
-            self._newest[sources[0]] = weight
+        if after is not None:
+            self._block.insert_op_after(weight, self._newest.get(after, self._weights[after]))
+            self._newest[after] = weight
         elif (first := self._block.first_op) is not None:
             self._block.insert_op_before(weight, first)
         else:

@@ -64,6 +64,16 @@ class Emission:
         sizes = [self._size(like, axis) for axis, n in enumerate(type.get_shape()) if n == DYNAMIC_INDEX]
         return self.add(EmptyOp(sizes, TensorType(element or type.element_type, type.get_shape())))
 
+    def filled(self, number: float, element: Attribute, like: SSAValue, axes: Sequence[int]) -> SSAValue:
+        """A tensor whose axes are as long as those of `like`, and whose elements are all one number."""
+        shape = tuple(tensor(like).get_shape()[axis] for axis in axes)
+        if DYNAMIC_INDEX not in shape:
+            return self.number(number, element, shape)
+        sizes = [self._size(like, axis) for axis, n in zip(axes, shape, strict=True) if n == DYNAMIC_INDEX]
+        empty = self.add(EmptyOp(sizes, TensorType(element, shape)))
+        scalar = self.add(arith.ConstantOp(cast(Any, IntegerAttr)(number, element)))
+        return self.add(linalg.FillOp([scalar], [empty], [empty.type]))
+
     def transpose(self, value: SSAValue, permutation: Sequence[int]) -> SSAValue:
         """Axis j of the result is axis permutation[j] of the value."""
         if isinstance(op := value.owner, linalg.TransposeOp):

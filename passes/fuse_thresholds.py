@@ -325,8 +325,6 @@ def feeds_only(source: SSAValue, result: SSAValue) -> bool:
             if not use.operation.results:
                 return False
             pending += use.operation.results
-        if not value.uses:
-            continue
     return True
 
 

@@ -1,4 +1,4 @@
-"""Finds the int8 tensor behind floats that were quantized by a constant: value = (q - zero) * step.
+"""Finds the int8 tensor behind values that were quantized, by constants or dynamically: value = (q - zero) * step.
 
     %q = fptosi (clamp (roundeven (%x / %s + %z))) to i8
     %v = (sitofp %q - %z) * %s                                     elementwise, however it is written
@@ -7,7 +7,8 @@
 is int8, with the transposition and the windows done on %q, the padding being z. Found through are: reshapes,
 transpositions, windows, slices, concatenations of tensors of one step and zero, and maxima, which a positive step does
 not change. Two numbers chosen by a condition (the sign of a binarized activation) are int8 as well; so are rounded and
-clamped floats that were never cast.
+clamped floats that were never cast. A step, and a zero point, may also be a scalar that is computed (ONNX's
+DynamicQuantizeLinear). Of padding with such a zero point q cannot say the number: `Quantized.padded` names the windows.
 
 Why it is right: each of these operations moves or compares elements, and does to q as to (q - zero) * step.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from math import frexp, inf
 
 from xdsl.dialects import arith, math
-from xdsl.dialects.builtin import Float32Type, IntegerAttr, TensorType, i8
+from xdsl.dialects.builtin import Float32Type, IntegerAttr, TensorType, i8, i32
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.tensor import CollapseShapeOp, ConcatOp, ExpandShapeOp, ExtractSliceOp
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
@@ -37,13 +38,23 @@ MOVES = (CollapseShapeOp, ExpandShapeOp, ExtractSliceOp, WindowsOp, ConcatOp, li
 
 @dataclass(frozen=True)
 class Quantized:
-    """A tensor as (q - zero) * step, q an int8 tensor of its shape whose values lie in [low, high]."""
+    """A tensor as (q - zero - offset) * step, q an int8 tensor of its shape whose values lie in [low, high]."""
 
     q: SSAValue
     zero: int
-    step: float
+    step: float | SSAValue
+    """A number, or an f32 scalar."""
     low: int = LOWEST
     high: int = HIGHEST
+    offset: SSAValue | None = None
+    """What of the zero point is computed: an integer scalar, of which a float, or i32, holds the value."""
+    padded: WindowsOp | None = None
+    """Windows over q whose padding is 0 in q, and zero in the value, so that no zero point is to be taken off there."""
+
+    @property
+    def constant_step(self) -> float | None:
+        """The step, if it and the zero point are numbers."""
+        return None if self.offset is not None or isinstance(self.step, SSAValue) else self.step
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,8 @@ class Scaled:
 
     q: Element
     zero: float
-    step: float
+    step: float | SSAValue
+    offset: SSAValue | None = None
 
 
 @dataclass(frozen=True)
@@ -92,13 +104,16 @@ class QuantizedSources:
         return None
 
     def _scaled(self, element: Element) -> Scaled | None:
-        step, rest = 1.0, element
+        step: float | SSAValue = 1.0
+        rest = element
         match element.op:
             case arith.MulfOp():
                 a, b = element.operands
                 for factor, other in ((b, a), (a, b)):
                     if (number := self._number(factor)) is not None:
                         step, rest = number, other
+                    elif rest is element and (scalar := computed_scalar(factor)) is not None:
+                        step, rest = scalar, other
             case arith.DivfOp():
                 rest, by = element.operands
                 number = self._number(by)
@@ -110,20 +125,23 @@ class QuantizedSources:
                 return self._two_numbers(element)
             case _:
                 pass
-        if not 0 < abs(step) < inf:
+        if not isinstance(step, SSAValue) and not 0 < abs(step) < inf:
             return None
-        inner, zero = self._without_zero(rest)
-        return Scaled(self._integers(inner), zero, step)
+        inner, zero, offset = self._without_zero(rest)
+        return Scaled(self._integers(inner), zero, step, offset)
 
-    def _without_zero(self, element: Element) -> tuple[Element, float]:
-        """(q, zero) of q - zero, floats or integers."""
-        sign = 1 if isinstance(element.op, arith.SubfOp | arith.SubiOp) else -1
-        is_sum = isinstance(element.op, arith.SubfOp | arith.SubiOp | arith.AddfOp | arith.AddiOp)
-        if is_sum and (number := self._number(element.operands[1])) is not None:
-            return element.operands[0], sign * number
+    def _without_zero(self, element: Element) -> tuple[Element, float, SSAValue | None]:
+        """(q, zero, offset) of q - zero - offset, floats or integers."""
+        is_difference = isinstance(element.op, arith.SubfOp | arith.SubiOp)
+        if is_difference or isinstance(element.op, arith.AddfOp | arith.AddiOp):
+            q, zero = element.operands
+            if (number := self._number(zero)) is not None:
+                return q, number if is_difference else -number, None
+            if is_difference and (scalar := computed_scalar(zero)) is not None and is_whole(zero):
+                return q, 0.0, scalar
         if isinstance(element.op, arith.SIToFPOp) and isinstance(element.operands[0].op, arith.SubiOp):
             return self._without_zero(element.operands[0])
-        return element, 0.0
+        return element, 0.0, None
 
     def _integers(self, element: Element) -> Element:
         """The narrowest signed integers that an element is a widening of."""
@@ -157,7 +175,8 @@ class QuantizedSources:
             )
         if zero != round(zero) or not LOWEST <= zero <= HIGHEST:
             return None
-        return Quantized(materialise(q, value, self.emission), int(zero), step, low, high)
+        whole = materialise(q, value, self.emission)
+        return Quantized(whole, int(zero), step, low, high, scaled.offset)
 
     def _two_numbers(self, element: Element) -> Scaled | None:
         """One of two numbers a and b: b = -a, or either is 0."""
@@ -184,7 +203,7 @@ class QuantizedSources:
                 return self._windows(op, source)
             case ConcatOp():
                 return self._concatenated(op, source)
-            case linalg.ReduceOp() if is_maximum(op) and source.step > 0:
+            case linalg.ReduceOp() if is_maximum(op) and (source.constant_step or 0) > 0:
                 return replace(source, q=self._maximum(op, q))
             case _:
                 return None
@@ -192,7 +211,9 @@ class QuantizedSources:
     def _windows(self, op: WindowsOp, source: Quantized) -> Quantized | None:
         """A padding of -infinity, that of a maximum, is the least int8; another is a number that int8 can say."""
         number = float(op.padding.value.data)
-        padding = source.zero + number / source.step if number != -inf else LOWEST
+        if (step := source.constant_step) is None:
+            return self._dynamic_windows(op, source, number)
+        padding = source.zero + number / step if number != -inf else LOWEST
         if padding != round(padding) or not LOWEST <= padding <= HIGHEST:
             return None
         q = self._like(op, [source.q], padding=IntegerAttr(int(padding), i8))
@@ -200,11 +221,21 @@ class QuantizedSources:
             return replace(source, q=q)
         return replace(source, q=q, low=min(source.low, int(padding)), high=max(source.high, int(padding)))
 
+    def _dynamic_windows(self, op: WindowsOp, source: Quantized, number: float) -> Quantized | None:
+        if not any((*op.low.get_values(), *op.high.get_values())):
+            return replace(source, q=self._like(op, [source.q], padding=IntegerAttr(0, i8)))
+        if number != 0 or source.padded is not None:
+            return None
+        q = self._like(op, [source.q], padding=IntegerAttr(0, i8))
+        windows = q.owner
+        assert isinstance(windows, WindowsOp)
+        return replace(source, q=q, low=min(source.low, 0), high=max(source.high, 0), padded=windows)
+
     def _concatenated(self, op: ConcatOp, first: Quantized) -> Quantized | None:
         parts = [first]
         for value in op.operands[1:]:
             part = self.find(value)
-            if part is None or (part.step, part.zero) != (first.step, first.zero):
+            if part is None or not _have_one_step(part, first):
                 return None
             parts.append(part)
         q = self._like(op, [part.q for part in parts])
@@ -226,6 +257,24 @@ class QuantizedSources:
         body.add_op(largest := arith.MaxSIOp(body.args[0], body.args[1]))
         body.add_op(linalg.YieldOp(largest.result))
         return self.emission.add(linalg.ReduceOp(q, init, op.dimensions, Region(body)))
+
+
+def _have_one_step(part: Quantized, first: Quantized) -> bool:
+    return part.constant_step is not None and (part.constant_step, part.zero) == (
+        first.constant_step,
+        first.zero,
+    )
+
+
+def computed_scalar(element: Element) -> SSAValue | None:
+    """The scalar, a tensor without axes, that an element is whatever its index."""
+    value = element.tensor
+    return value if value is not None and not element.axes and not tensor(value).get_num_dims() else None
+
+
+def is_whole(element: Element) -> bool:
+    """An i32, or a float that an integer became."""
+    return element.type == i32 or isinstance(element.op, arith.SIToFPOp | arith.UIToFPOp)
 
 
 def is_maximum(op: linalg.ReduceOp) -> bool:

@@ -15,11 +15,11 @@ becomes
     %y = ternary.dequantize %acc, %step, %scale : ...
 
 Weights that are computed from weights in another way (unpacked from 2-bit fields, say) become `ternary.ternarize` of
-that computation, with one scale or, as their numbers have it, one for each channel; the pass `ternarize` proves from
-the store that its result is ternary. A product whose weight is not ternary is left, where a module may keep float
-layers. A scale that is applied to the product and not to its operands (`linear(q, t) / (s * u)`) becomes part of the
-`dequantize`. What `norm_patterns` and `quantization_patterns` do not know stays as it is: a `linalg.matmul` that is
-left is listed by `ternarize`.
+that computation; the pass `ternarize` proves from the store that its result is ternary. In a module that may keep float
+layers (`sterna.float_layers`) their numbers are looked at here, and a weight that has more than one magnitude in a row
+stays with its matmul; one that has a scale for each channel keeps them. A scale that is applied to the
+product and not to its operands (`linear(q, t) / (s * u)`) becomes part of the `dequantize`. What `norm_patterns` and
+`quantization_patterns` do not know stays as it is: a `linalg.matmul` that is left is listed by `ternarize`.
 
 Why it is right: with q = round(x s) and t = round(w u), sum_k (q_k / s) (t_k / u) = (sum_k q_k t_k) / (s u), and the
 integer sum is exact. x + (q(x) - x) is q(x) once gradients are left out (Bengio et al., arXiv 1308.3432).
@@ -37,6 +37,7 @@ Binary weights, `sign(w) * mean|w|`, are ternary ones for `ternarize`: it finds 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -134,9 +135,8 @@ class RaiseLinear(RewritePattern):
     """A matmul of quantized rows and a weight: accumulate, then dequantize."""
 
     weight_only: WeightOnly
-    values: WeightValues
-    allow_float: bool
-    """Whether a product whose weight is not ternary stays as it is: else `ternarize` will say so."""
+    values: WeightValues | None = None
+    """Where a weight that is no absmean must be seen to be ternary; None where that is for `ternarize` to say."""
     quantized: dict[tuple[SSAValue, float], QuantizeOp] = field(
         default_factory=dict[tuple[SSAValue, float], QuantizeOp]
     )
@@ -153,17 +153,12 @@ class RaiseLinear(RewritePattern):
         for root, after in rescaled(op.results[0]):
             if root is not op.results[0] and tensor(root).get_shape() != shape:
                 continue
-            if (scaled := self._scaled(rows, matrix, after)) is None:
+            scaled = self._scaled(rows, matrix, after)
+            if scaled is None or not (scaled := self._seen(scaled, matrix, is_turned)):
                 continue
-            per_channel = False
-            if scaled.absmean is None:
-                kind = self._scale_kind(matrix, is_turned)
-                if kind is None and self.allow_float:
-                    return
-                per_channel = kind is True and not scaled.factor.powers
             quantize = self._quantize(rows.x, rows.eps, op)
             new: list[Operation] = []
-            trits, scale = ternary_weight(scaled, matrix, is_turned, new, per_channel=per_channel)
+            trits, scale = ternary_weight(scaled, matrix, is_turned, new)
             new.append(accumulate := AccumulateOp(quantize.q, trits))
             new.append(dequantize := DequantizeOp(accumulate.acc, quantize.step, scale))
             if tensor(root).get_shape() != shape:
@@ -183,12 +178,15 @@ class RaiseLinear(RewritePattern):
                 return ScaledWeight(absmean, scalars(factor))
         return ScaledWeight(None, scalars(left)) if self._is_scalar(left) else None
 
-    def _scale_kind(self, matrix: SSAValue, is_turned: bool) -> bool | None:
-        """Of a matrix [M, K], or [K, M] if it is still to be turned; where there are no numbers, one scale."""
+    def _seen(self, scaled: ScaledWeight, matrix: SSAValue, is_turned: bool) -> ScaledWeight | None:
+        """The weight, if its numbers say that it is ternary, and whether they have a scale for each channel."""
+        if scaled.absmean is not None or self.values is None:
+            return scaled
         numbers = self.values.read(matrix)
-        if numbers is None:
-            return False
-        return scale_kind(numbers.T if is_turned else numbers)
+        per_channel = None if numbers is None else scale_kind(numbers.T if is_turned else numbers)
+        if per_channel is None or (per_channel and not scaled.factor.is_one):
+            return None
+        return dataclasses.replace(scaled, per_channel=per_channel)
 
     def _is_scalar(self, product: Product) -> bool:
         return all(factor.axes == () and factor.value in self.weight_only for factor in product.powers)
@@ -211,6 +209,10 @@ class Scalars:
     coefficient: float
     powers: dict[SSAValue, int]
 
+    @property
+    def is_one(self) -> bool:
+        return not self.powers and near(self.coefficient, 1.0)
+
 
 @dataclass(frozen=True)
 class ScaledWeight:
@@ -218,6 +220,7 @@ class ScaledWeight:
 
     absmean: Absmean | None
     factor: Scalars
+    per_channel: bool = False
 
 
 def rows_first(weight: SSAValue) -> tuple[SSAValue, bool]:
@@ -228,7 +231,7 @@ def rows_first(weight: SSAValue) -> tuple[SSAValue, bool]:
 
 
 def ternary_weight(
-    scaled: ScaledWeight, matrix: SSAValue, is_turned: bool, new: list[Operation], *, per_channel: bool
+    scaled: ScaledWeight, matrix: SSAValue, is_turned: bool, new: list[Operation]
 ) -> tuple[SSAValue, SSAValue]:
     """Trits and scale of a weight; the operations that make them are added to `new`."""
     source = scaled.absmean.w if scaled.absmean else matrix
@@ -236,10 +239,11 @@ def ternary_weight(
         new.append(empty := EmptyOp([], TensorType(f32, tensor(source).get_shape()[::-1])))
         new.append(turned := linalg.TransposeOp(source, empty.tensor, DenseArrayBase.from_list(i64, [1, 0])))
         source = turned.results[0]
-    if scaled.absmean is not None:
-        new.append(op := AbsmeanOp(source, scaled.absmean.eps))
-    else:
-        new.append(op := TernarizeOp(source, per_channel=per_channel))
+    new.append(
+        op := AbsmeanOp(source, scaled.absmean.eps)
+        if scaled.absmean
+        else TernarizeOp(source, per_channel=scaled.per_channel)
+    )
     return op.trits, multiplied(op.scale, scaled.factor, new)
 
 
@@ -255,7 +259,7 @@ def multiplied(value: SSAValue, by: Scalars, new: list[Operation]) -> SSAValue:
             value = new[-1].results[0]
     if not near(by.coefficient, 1.0):
         new.append(constant := arith.ConstantOp(FloatAttr(by.coefficient, f32)))
-        new.append(splat := SplatOp(constant.result, [], tensor(value)))
+        new.append(splat := SplatOp(constant.result, [], TensorType(f32, [])))
         new.append(arith.MulfOp(value, splat.result))
         value = new[-1].results[0]
     return value
@@ -325,8 +329,8 @@ class RaiseBitLinearPass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weight_only = WeightOnly()
-        values = WeightValues(op, ctx.weights if isinstance(ctx, SternaContext) else None)
-        linear = RaiseLinear(weight_only, values, FLOAT_LAYERS in op.attributes)
-        for pattern in (RaiseRmsNorm(weight_only), linear, FoldReshapes()):
+        store = ctx.weights if isinstance(ctx, SternaContext) else None
+        values = WeightValues(op, store) if store is not None and FLOAT_LAYERS in op.attributes else None
+        for pattern in (RaiseRmsNorm(weight_only), RaiseLinear(weight_only, values), FoldReshapes()):
             PatternRewriteWalker(pattern, apply_recursively=False).rewrite_module(op)
             erase_dead_code(op)

@@ -15,8 +15,9 @@ That a weight is ternary is seen in its numbers, which are read from the store, 
 or else one scale for each output channel. The product may be a `linalg.matmul` or a `linalg.generic` with one reduced
 loop (batches, groups, depthwise), the weight either operand. Where the other operand is
 
-* int8 by a constant step (`quantized_sources`), the sums are integers. A zero point z is taken off as z times the sum
-  of each channel's trits, which is a weight;
+* int8 by a step (`quantized_sources`), a constant or a scalar that is computed, the sums are integers. A zero point z
+  is taken off as z times the sum of each channel's trits, which is a weight; where windows reach into padding, of the
+  trits that meet an element;
 * any other float, the sums are of floats, added or subtracted (`ternary.accumulate` of f32);
 * integer, as in MatMulInteger and ConvInteger, the result stays so, and the scale is an integer.
 
@@ -29,24 +30,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 from xdsl.context import Context
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import Float32Type, ModuleOp, f32, i8, i32
+from xdsl.dialects.builtin import (
+    DenseArrayBase,
+    Float32Type,
+    IntegerAttr,
+    IntegerType,
+    ModuleOp,
+    f32,
+    i8,
+    i32,
+)
 from xdsl.dialects.func import FuncOp
 from xdsl.ir import Operation, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.pattern_rewriter import PatternRewriteWalker
 from xdsl.rewriter import Rewriter
 
-from sterna.dialects.ternary import AccumulateOp, DequantizeOp, TernarizeOp, tensor
+from sterna.dialects.convolve_op import WINDOW_LISTS
+from sterna.dialects.indexing_ops import without_units
+from sterna.dialects.ternary import AccumulateOp, DequantizeOp, TernarizeOp, WindowsOp, tensor
 from sterna.dialects.weights import SternaContext
 from sterna.passes.contractions import Contraction, Loops, Operand, match_contraction
 from sterna.passes.dead_code import erase_dead_code
 from sterna.passes.emission import Emission
+from sterna.passes.fuse_convolutions import windows_behind
 from sterna.passes.quantized_sources import Quantized, QuantizedSources, splat_or_fill
 from sterna.passes.raise_bit_linear import FoldReshapes
 from sterna.passes.tolerance import Tolerance
@@ -125,6 +138,11 @@ class Rewrite:
     def run(self, order: list[int], kind: Kind) -> bool:
         is_float = isinstance(tensor(self.product.result).element_type, Float32Type)
         source = self._source()
+        rows = self._rows(self.x.value if source is None else source.q)
+        padded = None if source is None else source.padded
+        covered = None if padded is None else self._covered(padded, rows)
+        if padded is not None and covered is None:
+            source, rows = None, self._rows(self.x.value)
         if not is_float and (source is None or kind.largest > LARGEST_INTEGER_SCALE):
             return False
         w = self._weight_matrix(order)
@@ -132,17 +150,16 @@ class Rewrite:
         self.emission.add(ternarize)
         groups = self._count(self.arranged.groups)
         if source is None:
-            rows = self._rows(self.x.value)
             acc = self.emission.add(AccumulateOp(rows, ternarize.trits, groups))
             scale = self.emission.along_last_axis(ternarize.scale, acc)
             y = acc if kind.is_unscaled else self._add(arith.MulfOp(acc, scale))
         else:
-            rows = self._rows(source.q)
-            acc = self._without_zero(
-                source, self._add(AccumulateOp(rows, ternarize.trits, groups)), ternarize.trits, groups
-            )
+            acc = self._add(AccumulateOp(rows, ternarize.trits, groups))
+            acc = self._without_zero(source, acc, ternarize.trits, groups, covered)
             if is_float:
-                step = self.emission.number(source.step, f32)
+                step = source.step
+                if not isinstance(step, SSAValue):
+                    step = self.emission.number(step, f32)
                 y = self._add(DequantizeOp(acc, step, ternarize.scale))
             else:
                 y = self._scaled_integers(acc, ternarize.scale, is_one=kind.is_unscaled)
@@ -193,13 +210,48 @@ class Rewrite:
                 groups, units = [*groups, (*units, axis)], ()
         return [*groups, (*units, *range(rows, rank))]
 
-    def _without_zero(self, source: Quantized, acc: SSAValue, trits: SSAValue, groups: int) -> SSAValue:
-        if source.zero == 0:
+    def _covered(self, windows: WindowsOp, rows: SSAValue) -> SSAValue | None:
+        """1 where a row `[positions..., columns]` has an element, 0 where it has padding, whatever its leading axes.
+
+        None if the rows are not those windows as they are.
+        """
+        if windows_behind(rows) is not windows:
+            return None
+        x, leading = windows.x, windows.leading.value.data
+        axes, *lists = (
+            cast("DenseArrayBase[IntegerType]", windows.properties[name]).get_values()
+            for name in WINDOW_LISTS
+        )
+        axes = [axis - leading for axis in axes]
+        ones = self.emission.filled(1, i8, x, range(leading, tensor(x).get_num_dims()))
+        options = dict(zip(WINDOW_LISTS[1:], lists, strict=True))
+        slid = WindowsOp(ones, leading=0, axes=axes, padding=IntegerAttr(0, i8), **options)
+        positions = len(without_units(slid.full_shape(tensor(ones).get_shape())[: len(axes)]))
+        columns = range(positions, tensor(slid.result).get_num_dims())
+        if not columns:
+            return None
+        return self.emission.collapse(self._add(slid), [*((n,) for n in range(positions)), columns])
+
+    def _without_zero(
+        self, source: Quantized, acc: SSAValue, trits: SSAValue, groups: int, covered: SSAValue | None
+    ) -> SSAValue:
+        """acc less the zero point times the sums of the trits that meet an element."""
+        if source.zero == 0 and source.offset is None:
             return acc
         columns = tensor(trits).get_shape()[1] * groups
-        zeros = self.emission.number(source.zero, i8, (columns,))
-        sums = self._add(AccumulateOp(zeros, trits, groups))
-        return self._add(arith.SubiOp(acc, self.emission.along_last_axis(sums, acc)))
+        if source.offset is None:
+            zeros = self.emission.number(source.zero, i8, (columns,))
+            sums = self._add(AccumulateOp(zeros, trits, groups))
+            return self._add(arith.SubiOp(acc, self.emission.along_last_axis(sums, acc)))
+        ones = self.emission.number(1, i8, (columns,)) if covered is None else covered
+        sums = self.emission.along_last_axis(self._add(AccumulateOp(ones, trits, groups)), acc)
+        zero = source.offset
+        if tensor(zero).element_type == f32:
+            zero = self.emission.map(zero, i32, arith.FPToSIOp)
+        if source.zero:
+            zero = self._add(arith.AddiOp(zero, self.emission.number(source.zero, i32)))
+        less = self._add(arith.MuliOp(self.emission.along_last_axis(zero, acc), sums))
+        return self._add(arith.SubiOp(acc, less))
 
     def _scaled_integers(self, acc: SSAValue, scale: SSAValue, *, is_one: bool) -> SSAValue:
         element: Any = tensor(self.product.result).element_type

@@ -13,11 +13,29 @@ from xdsl.ir import Block, Region, SSAValue
 
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.ternary import LoadOp, YieldOp, tensor
+from sterna.dialects.weight_ops import SAME_MAGNITUDE
 from sterna.dialects.weights import WeightStore
 from sterna.passes.fold_weights import operations_behind
 from sterna.passes.matching import WeightOnly, splat_number, without_broadcasts
 
 Array = npt.NDArray[Any]
+
+
+def scale_kind(matrix: Array) -> bool | None:
+    """Whether a matrix is ternary up to a scale for each row (True) or for all (False); None if it is neither.
+
+    Of floats, what `ternary.ternarize` takes for one magnitude is one.
+    """
+    magnitudes = np.abs(matrix)
+    largest = magnitudes.max(axis=1, initial=0)
+    if not np.isfinite(largest).all() or not _have_magnitude(magnitudes, largest[:, None]):
+        return None
+    return not _have_magnitude(largest, largest.max(initial=0))
+
+
+def _have_magnitude(magnitudes: Array, largest: Array) -> bool:
+    least = largest * np.float32(1 - SAME_MAGNITUDE) if magnitudes.dtype.kind == "f" else largest
+    return bool(((magnitudes >= least) | (magnitudes == 0)).all())
 
 
 class WeightValues:
@@ -59,12 +77,3 @@ class WeightValues:
     def evaluate(self, region: Region, arguments: Sequence[Array]) -> tuple[Array, ...]:
         """What a region on scalars yields, with arrays that broadcast for its arguments."""
         return self._interpreter.region(region, arguments)
-
-
-def scale_kind(matrix: Array) -> bool | None:
-    """Whether a matrix is ternary up to a scale for each row (True) or for all (False); None if it is neither."""
-    magnitudes = np.abs(matrix)
-    largest = magnitudes.max(axis=1, initial=0)
-    if not np.isfinite(largest).all() or ((magnitudes != 0) & (magnitudes != largest[:, None])).any():
-        return None
-    return len(np.unique(largest[largest != 0])) > 1

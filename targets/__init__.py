@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
     from xdsl.passes import ModulePass
 
+    from sterna.dialects.weights import WeightStore
+    from sterna.progress import Progress
+    from sterna.targets.options import TargetOption
     from sterna.targets.program import Program
 
     Array = npt.NDArray[Any]
@@ -35,6 +38,24 @@ class Executable(Protocol):
         Any number of rows: more than `max_rows` run in pieces, and states go from one to the next.
         InputError, in one line, for inputs of other shapes, types or values than the program takes.
         """
+        ...
+
+    # An executable whose memory is not the host's may have, beside these,
+    #     def decoder(self) -> Decoder | None
+    # for a new text of a language model; without it, or where it gives None, every step goes through `run`.
+
+
+class Decoder(Protocol):
+    """A text that a language model continues; states and logits stay where they are computed."""
+
+    def feed(self, tokens: Array) -> None:
+        """The next tokens of the text, `[T]`, of which there is at least one."""
+        ...
+
+    def choose(
+        self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
+    ) -> int:
+        """What comes after the tokens fed so far, as `sterna.sampling` says: it is not fed by that."""
         ...
 
 
@@ -88,4 +109,26 @@ class Target(Protocol):
         isa: str | None = None,
     ) -> Executable:
         """Makes the files of `build` ready to run on packed weights, which stay mapped as they are."""
+        ...
+
+
+@runtime_checkable
+class ConfigurableTarget(Protocol):
+    """A target with options of its own: `sterna compile --target T --name VALUE`."""
+
+    options: ClassVar[tuple[TargetOption, ...]]
+
+    def configured(self, values: Mapping[str, str]) -> Target:
+        """The target with these options, which are some of `options`; CompileError for a wrong value."""
+        ...
+
+
+@runtime_checkable
+class ProjectTarget(Protocol):
+    """A target whose product is a folder of files for other tools, not an artifact that runs here."""
+
+    def write_project(
+        self, lowered: ModuleOp, weights: WeightStore, folder: Path, *, name: str, progress: Progress
+    ) -> str:
+        """Writes files into an empty folder, which appears at its place when they all are there; a line for the user."""
         ...

@@ -1,4 +1,4 @@
-"""Planned programs on the CPU target, for tests: small IR texts, compiled once for each instruction set."""
+"""Planned programs on the targets, for tests: small IR texts, compiled once for each instruction set."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from sterna.targets.cpu.codegen import LoadedCode
 from sterna.targets.cpu.executable import CpuExecutable
 from sterna.targets.cpu.isa import ISAS, host_flags
 from sterna.targets.program import Program
+from sterna.targets.triton import TritonTarget
+from sterna.targets.triton.engine import INTERPRETER
+from sterna.targets.triton.executable import TritonExecutable
 
 Array = npt.NDArray[Any]
 
@@ -78,6 +81,18 @@ class PlannedProgram:
             self._objects[isa] = LoadedCode.of(CpuTarget().build_object(self.module, isa, emulate=emulate))
         code = self._objects[isa]
         return CpuExecutable(code, "forward", self.program, self.packed, isa=isa, threads=threads)
+
+    @cached_property
+    def on_triton(self) -> TritonExecutable:
+        """Under Triton's interpreter, in a process of its own."""
+        files = TritonTarget().build(self.module)
+        return TritonTarget().load(files, self.program, self.packed, isa=INTERPRETER)
+
+    def check_on_triton(self, inputs: Sequence[Array]) -> None:
+        """The results of the GPU's kernels are the interpreter's, bit for bit."""
+        expected, found = self.interpreter.run(inputs), self.on_triton.run(inputs)
+        for output, (a, b) in enumerate(zip(found, expected, strict=True)):
+            assert same_bits(a, b), f"result {output}: {a} != {b}"
 
     def check(self, inputs: Sequence[Array], *, isa: str, threads: int) -> None:
         """The results are the interpreter's, bit for bit."""

@@ -125,18 +125,13 @@ class Measured:
 def measure(operator: str, cases: Sequence[Case]) -> Measured:
     counts: dict[str, tuple[int, int, int]] = {}
     reasons: Counter[str] = Counter()
-    for device in devices(operator):
+    for device in DEVICES:
         found = [case.status(device).partition(": ") for case in cases]
         statuses = Counter(status for status, _, _ in found)
         passed, failed, missing = (statuses[status] for status in STATUSES)
         counts[device] = (passed, failed, missing)
         reasons.update(reason for status, _, reason in found if status == NOT_SUPPORTED)
     return Measured(counts, [reason for reason, _ in reasons.most_common()])
-
-
-def devices(operator: str) -> tuple[str, ...]:
-    """Functions that are written out run on the interpreter only: what they are made of has its own tests on both."""
-    return DEVICES[:1] if operator.endswith(AS_A_FUNCTION) else DEVICES
 
 
 def table_text(measured: Mapping[str, Measured]) -> str:
@@ -148,8 +143,7 @@ def table_text(measured: Mapping[str, Measured]) -> str:
     ]
     counts = [row.counts for row in measured.values()]
     total = {
-        device: tuple(map(sum, zip(*(c[device] for c in counts if device in c), strict=True)))
-        for device in DEVICES
+        device: tuple(map(sum, zip(*(each[device] for each in counts), strict=True))) for device in DEVICES
     }
     lines.append(_row("**all**", total, ()))
     lines += [_row(name, row.counts, row.reasons) for name, row in measured.items() if row.is_supported]
@@ -163,7 +157,7 @@ def table_text(measured: Mapping[str, Measured]) -> str:
 
 
 def _row(name: str, counts: Mapping[str, Sequence[int]], reasons: Sequence[str]) -> str:
-    cells = [str(n) for device in DEVICES for n in counts.get(device, ("", "", ""))]
+    cells = [str(n) for device in DEVICES for n in counts[device]]
     return f"| {name} | {' | '.join(cells)} | {', '.join(reasons)} |"
 
 
@@ -174,9 +168,9 @@ def committed() -> dict[str, Counts]:
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         if len(cells) == 8 and cells[1].isdecimal() and cells[0] != "**all**":
-            numbers = [int(cell) for cell in cells[1:-1] if cell]
+            numbers = [int(cell) for cell in cells[1:-1]]
             thirds = ((numbers[n], numbers[n + 1], numbers[n + 2]) for n in range(0, len(numbers), 3))
-            found[cells[0]] = dict(zip(DEVICES, thirds, strict=False))
+            found[cells[0]] = dict(zip(DEVICES, thirds, strict=True))
     return found
 
 

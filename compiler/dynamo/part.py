@@ -1,9 +1,14 @@
-"""A part of a graph that was traced by torch, compiled when it runs: once for each combination of sizes."""
+"""A part of a graph that was traced by torch, compiled when it runs.
+
+Of the sizes that torch leaves open the last one, a sequence's rather than a batch's, stays open where it can: what is
+compiled then serves every length up to a power of two. The other sizes are numbers, and so is that one in a graph that
+cannot be compiled for T rows: each combination of numbers is compiled by itself.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 
 MOST_VERSIONS = 32
 """Combinations of sizes that a part is kept compiled for; the one that was not used for longest is dropped."""
+LEAST_CAPACITY = 64
+"""Rows for which a part is compiled that takes any number up to there."""
 
 Stamp = tuple[int, int]
 """Where a weight is, and how often it was written to."""
@@ -56,6 +63,7 @@ class Part(nn.Module):
         self._single = isinstance(graph.graph.output_node().args[0], Node)
         self._dtypes = [cast(Tensor, node.meta["val"]).dtype for node in self._results]
         self._versions: OrderedDict[tuple[object, ...], Version] = OrderedDict()
+        self._may_stay_open = True
 
     @property
     def op_count(self) -> int:
@@ -81,19 +89,30 @@ class Part(nn.Module):
         ]
 
     def _version_for(self, arguments: Sequence[Any]) -> Version:
-        key = tuple(tuple(value.shape) if isinstance(value, Tensor) else value for value in arguments)
+        sizes = self._sizes(arguments)
+        if sizes and self._may_stay_open:
+            try:
+                return self._compiled(arguments, *_with_one_open(sizes))
+            except (CompileError, FrontendError):
+                self._may_stay_open = False
+        return self._compiled(arguments, sizes)
+
+    def _compiled(
+        self, arguments: Sequence[Any], sizes: Mapping[object, int], capacity: int = LEAST_CAPACITY
+    ) -> Version:
+        """For these numbers, and up to `capacity` of the size that is not among them."""
+        key = (capacity, *sizes.items())
         stamps = tuple(_stamp(value) for value, stored in zip(arguments, self._stored, strict=True) if stored)
         version = self._versions.get(key)
         if version is None or version.stamps != stamps:
-            version = self._versions[key] = Version(self._compile(arguments), stamps)
+            version = self._versions[key] = Version(self._compile(arguments, sizes, capacity), stamps)
         self._versions.move_to_end(key)
         if len(self._versions) > MOST_VERSIONS:
             self._versions.popitem(last=False)
         return version
 
-    def _compile(self, arguments: Sequence[Any]) -> Executable:
-        self.compilations += 1
-        importer = GraphImporter(self.graph, self._sizes(arguments))
+    def _compile(self, arguments: Sequence[Any], sizes: Mapping[object, int], capacity: int) -> Executable:
+        importer = GraphImporter(self.graph, sizes)
         tensors: dict[str, Tensor] = {}
         inputs: list[Node] = []
         for node, value, stored in zip(self._placeholders, arguments, self._stored, strict=True):
@@ -106,20 +125,30 @@ class Part(nn.Module):
         importer.import_nodes(set(self.graph.graph.nodes))
         module = importer.finish(inputs, self._results)
         module.attributes[FLOAT_LAYERS] = UnitAttr()
-        return jit(module, TensorStore(tensors))
+        executable = jit(module, TensorStore(tensors), max_rows=capacity)
+        self.compilations += 1
+        return executable
 
     def _sizes(self, arguments: Sequence[Any]) -> dict[object, int]:
-        """The numbers that this call has for the symbols of the graph."""
+        """The numbers that this call has for the symbols of the graph, those of tensors last."""
         numbers: dict[object, int] = {}
-        for node, value in zip(self._placeholders, arguments, strict=True):
+        pairs = list(zip(self._placeholders, arguments, strict=True))
+        for node, value in sorted(pairs, key=lambda pair: isinstance(pair[1], Tensor)):
             fake: Any = node.meta["val"]
-            pairs = (
+            sizes = (
                 zip(fake.shape, value.shape, strict=True) if isinstance(value, Tensor) else [(fake, value)]
             )
-            for symbol, number in pairs:
+            for symbol, number in sizes:
                 if isinstance(symbol, torch.SymInt) and (expression := cast(Any, symbol).node.expr).is_Symbol:
+                    numbers.pop(expression, None)
                     numbers[expression] = int(number)
         return numbers
+
+
+def _with_one_open(sizes: Mapping[object, int]) -> tuple[dict[object, int], int]:
+    """All numbers but the last, and a capacity that the last one does not exceed."""
+    *known, (_, length) = sizes.items()
+    return dict(known), max(LEAST_CAPACITY, 1 << (length - 1).bit_length())
 
 
 def _results(graph: GraphModule) -> list[Node]:

@@ -20,7 +20,7 @@ from sterna.instruments.inputs import ROWS, describe, generate_inputs, input_nam
 from sterna.pass_runner import Miscompile, PassFailure, PassObserver, Stage, Step
 from sterna.passes.tolerance import EXACT, Tolerance, tolerance_of
 
-INTERPRETED = ("builtin", "func", "arith", "math", "tensor", "linalg", "ternary")
+INTERPRETED = ("builtin", "func", "arith", "math", "tensor", "linalg", "ternary", "fixed")
 """The dialects that have an interpreter. What a target lowers to has its own tests."""
 
 

@@ -153,13 +153,14 @@ class Compiled(Program):
     def _executable(self) -> Any:
         from sterna.in_memory import jit, load_planned
 
+        isa = self.isa or self._emulated_level()
         if self.planned:
             return load_planned(
                 self.op,
                 self.store,
                 self.target,
                 threads=self.threads,
-                isa=self.isa,
+                isa=isa,
                 emulate=self.emulate,
             )
         return jit(
@@ -168,9 +169,16 @@ class Compiled(Program):
             self.target,
             max_rows=self.max_rows,
             threads=self.threads,
-            isa=self.isa,
+            isa=isa,
             emulate=self.emulate,
         )
+
+    def _emulated_level(self) -> str | None:
+        """Of a target for which there is no machine here: what runs everywhere."""
+        from sterna.plugins import find_target
+
+        target = find_target(self.target)
+        return None if target.levels() else next(iter(target.levels(emulated=True)), None)
 
     def source(self) -> tuple[str, str] | None:
         defaults = Compiled("")

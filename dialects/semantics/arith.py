@@ -16,7 +16,14 @@ from xdsl.dialects.builtin import DenseIntOrFPElementsAttr, FloatAttr, IntegerAt
 from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, impl, register_impls
 
 from sterna.dialects.errors import CompileError
-from sterna.dialects.semantics.table import Array, converts, dtype, pointwise
+from sterna.dialects.semantics.table import (
+    Array,
+    converts,
+    dtype,
+    pointwise,
+    without_sign,
+    wrapped,
+)
 
 Binary = Callable[[Array, Array], Array]
 
@@ -169,6 +176,7 @@ INTEGER_PREDICATES: tuple[Binary, ...] = (
     lambda a, b: np.greater_equal(unsigned(a), unsigned(b)),
 )
 """eq, ne, slt, sle, sgt, sge, ult, ule, ugt, uge."""
+FIRST_UNSIGNED = 6
 
 
 def _unordered(a: Array, b: Array) -> Array:
@@ -223,30 +231,30 @@ class ArithFunctions(InterpreterFunctions):
     divsi = pointwise(arith.DivSIOp, divide)
     remsi = pointwise(arith.RemSIOp, remainder)
     floordivsi = pointwise(arith.FloorDivSIOp, floor_divide)
-    divui = pointwise(arith.DivUIOp, divide_unsigned)
-    remui = pointwise(arith.RemUIOp, remainder_unsigned)
+    divui = pointwise(arith.DivUIOp, divide_unsigned, unsigned=(0, 1))
+    remui = pointwise(arith.RemUIOp, remainder_unsigned, unsigned=(0, 1))
     minsi = pointwise(arith.MinSIOp, minimum_signed)
     maxsi = pointwise(arith.MaxSIOp, maximum_signed)
-    minui = pointwise(arith.MinUIOp, minimum_unsigned)
-    maxui = pointwise(arith.MaxUIOp, maximum_unsigned)
+    minui = pointwise(arith.MinUIOp, minimum_unsigned, unsigned=(0, 1))
+    maxui = pointwise(arith.MaxUIOp, maximum_unsigned, unsigned=(0, 1))
     andi = pointwise(arith.AndIOp, np.bitwise_and)
     ori = pointwise(arith.OrIOp, np.bitwise_or)
     xori = pointwise(arith.XOrIOp, np.bitwise_xor)
-    shli = pointwise(arith.ShLIOp, np.left_shift)
-    shrsi = pointwise(arith.ShRSIOp, np.right_shift)
-    shrui = pointwise(arith.ShRUIOp, shift_right_logical)
+    shli = pointwise(arith.ShLIOp, np.left_shift, unsigned=(1,))
+    shrsi = pointwise(arith.ShRSIOp, np.right_shift, unsigned=(1,))
+    shrui = pointwise(arith.ShRUIOp, shift_right_logical, unsigned=(0, 1))
 
     extf = converts(arith.ExtFOp, cast)
     truncf = converts(arith.TruncFOp, cast)
     sitofp = converts(arith.SIToFPOp, extend_signed)
-    uitofp = converts(arith.UIToFPOp, extend_unsigned)
-    fptosi = converts(arith.FPToSIOp, float_to_signed)
-    fptoui = converts(arith.FPToUIOp, float_to_unsigned)
+    uitofp = converts(arith.UIToFPOp, extend_unsigned, unsigned=True)
+    fptosi = converts(arith.FPToSIOp, float_to_signed, any_width=False)
+    fptoui = converts(arith.FPToUIOp, float_to_unsigned, any_width=False)
     extsi = converts(arith.ExtSIOp, extend_signed)
-    extui = converts(arith.ExtUIOp, extend_unsigned)
-    trunci = converts(arith.TruncIOp, truncate)
-    bitcast = converts(arith.BitcastOp, bitcast)
-    index_cast = converts(arith.IndexCastOp, extend_signed)
+    extui = converts(arith.ExtUIOp, extend_unsigned, unsigned=True)
+    trunci = converts(arith.TruncIOp, truncate, narrows=True)
+    bitcast = converts(arith.BitcastOp, bitcast, any_width=False)
+    index_cast = converts(arith.IndexCastOp, extend_signed, narrows=True)
 
     @impl(arith.ConstantOp)
     def constant(self, interpreter: Interpreter, op: arith.ConstantOp, args: PythonValues) -> PythonValues:
@@ -255,9 +263,10 @@ class ArithFunctions(InterpreterFunctions):
             case FloatAttr() as scalar:
                 return (np.array(scalar.value.data, to),)
             case IntegerAttr() as scalar:
-                return (integer_of(scalar.value.data, to),)
+                return (wrapped(integer_of(scalar.value.data, to), op.result.type),)
             case DenseIntOrFPElementsAttr() as dense:
-                return (np.array(dense.get_values()).astype(to).reshape(dense.get_shape()),)
+                numbers = np.array(dense.get_values()).astype(to).reshape(dense.get_shape())
+                return (wrapped(numbers, op.result.type),)
             case _:
                 raise CompileError(
                     "a constant is a number or a dense list of numbers; other numbers are weights"
@@ -265,7 +274,10 @@ class ArithFunctions(InterpreterFunctions):
 
     @impl(arith.CmpiOp)
     def cmpi(self, interpreter: Interpreter, op: arith.CmpiOp, args: PythonValues) -> PythonValues:
-        return (INTEGER_PREDICATES[op.predicate.value.data](*args),)
+        predicate = op.predicate.value.data
+        if predicate >= FIRST_UNSIGNED:
+            args = tuple(without_sign(arg, op.lhs.type) for arg in args)
+        return (INTEGER_PREDICATES[predicate](*args),)
 
     @impl(arith.CmpfOp)
     def cmpf(self, interpreter: Interpreter, op: arith.CmpfOp, args: PythonValues) -> PythonValues:

@@ -22,7 +22,8 @@ from sterna.dialects import numerics, ternary
 from sterna.dialects.encodings import BitType
 from sterna.dialects.errors import CompileError
 from sterna.dialects.semantics.indexing import windows
-from sterna.dialects.semantics.table import Array, applies
+from sterna.dialects.semantics.table import Array, applies, dtype
+from sterna.dialects.weight_ops import SAME_MAGNITUDE
 
 COUNTED = 1 << 20
 """Elements whose magnitudes are told apart for the message about a weight that is not ternary."""
@@ -31,12 +32,13 @@ COUNTED = 1 << 20
 def decompose(w: Array, *, per_channel: bool = False) -> tuple[Array, Array]:
     """(trits, scale) with w = trits * scale, or * scale[m] in row m; CompileError for any other weight.
 
-    In a few reads of w, because the head of a large model has 80 million elements.
+    Magnitudes are one where they differ by no more than `SAME_MAGNITUDE`; the scale is the largest. In a few reads of
+    w, because the head of a large model has 80 million elements.
     """
     rows = w.reshape(len(w), -1) if per_channel else w.reshape(1, -1)
     largest: Array = np.maximum(rows.max(-1, initial=0), -rows.min(-1, initial=0)).astype(np.float32)
-    step: Array = largest[:, None]
-    fits: Array = (rows == step) | (rows == -step) | (rows == 0)
+    least: Array = (largest * np.float32(1 - SAME_MAGNITUDE))[:, None]
+    fits: Array = (rows >= least) | (rows <= -least) | (rows == 0)
     wrong = ~(fits.all(-1) & np.isfinite(largest))
     if wrong.any():
         m = int(np.argmax(wrong))
@@ -64,7 +66,8 @@ def dequantize(acc: Array, step: Array, scale: Array) -> Array:
 def embed(tokens: Array, table: Array) -> Array:
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < len(table):
         raise CompileError(f"a token is outside [0, {len(table)}): found {tokens.min()} to {tokens.max()}")
-    return table[tokens].astype(np.float32)
+    rows = table[tokens]
+    return rows.astype(np.float32) if np.issubdtype(rows.dtype, np.floating) else rows
 
 
 def lay(values: Array, axes: Sequence[int], rank: int) -> Array:
@@ -144,7 +147,7 @@ class TernaryFunctions(InterpreterFunctions):
         self, interpreter: Interpreter, op: ternary.AccumulateOp, args: PythonValues
     ) -> PythonValues:
         x, w = args
-        return (numerics.accumulate(x, w, op.group_count),)
+        return (numerics.accumulate(x, w, op.group_count).astype(dtype(op.acc)),)
 
     @impl(ternary.ConvolveOp)
     def convolve(self, interpreter: Interpreter, op: ternary.ConvolveOp, args: PythonValues) -> PythonValues:

@@ -146,6 +146,14 @@ def _product(to: Node, inputs: Inputs, outputs: Sequence[Tensor | None]) -> None
             _refuse(axis)
 
 
+def _quantized_product(to: Node, inputs: Inputs, outputs: Sequence[Tensor | None]) -> None:
+    _product(to, (inputs[0], inputs[3]), outputs)
+
+
+def _quantized_gemm(to: Node, inputs: Inputs, outputs: Sequence[Tensor | None]) -> None:
+    _gemm(to, (inputs[0], inputs[3]), outputs)
+
+
 def _gemm(to: Node, inputs: Inputs, outputs: Sequence[Tensor | None]) -> None:
     for tensor, transposed, inner in ((inputs[0], "transA", 1), (inputs[1], "transB", 0)):
         axis = 1 - inner if to.integer(transposed, 0) else inner
@@ -170,6 +178,7 @@ ELEMENTWISE = (
     *("HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "Gelu", "Tan", "Sinh", "Cosh"),
     *("Identity", "Dropout", "Shape", "Size", "Transpose", "Expand", "If", "Loop", "OneHot"),
     *("ConstantOfShape", "QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant", "BipolarQuant"),
+    *("Trunc", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu"),
 )
 """Also those that move whole axes: that one carries the batch afterwards is checked of every node."""
 
@@ -190,13 +199,18 @@ RULES: dict[str, Rule] = {
     "Trilu": _last(2),
     "MatMul": _product,
     "MatMulInteger": _product,
+    "QLinearMatMul": _quantized_product,
+    "MatMulNBits": _last(1),
     "Gemm": _gemm,
+    "QGemm": _quantized_gemm,
     "Gather": _gather,
     "Slice": _named_axes(3),
     **dict.fromkeys(("Pad", "Tile"), _kept_size),
     **dict.fromkeys(
-        ("Conv", "BatchNormalization", "InstanceNormalization", "MultiThreshold"), _first_two_kept
+        ("Conv", "ConvInteger", "QLinearConv", "BatchNormalization", "InstanceNormalization"), _first_two_kept
     ),
+    **dict.fromkeys(("GroupNormalization", "MultiThreshold", "QLinearAveragePool"), _first_two_kept),
+    "QLinearGlobalAveragePool": _first_two_kept,
     **dict.fromkeys(("AveragePool", "LpPool", "DepthToSpace", "SpaceToDepth"), _first_two_kept),
     "MaxPool": _pool,
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), _first_two_kept),

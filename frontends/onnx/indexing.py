@@ -168,11 +168,13 @@ def range_(to: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     if not len(first) == len(last) == len(step) == 1 or not step[0] or isinstance(step[0], Size):
         raise OnnxError(f"{to.place}: expected numbers, and a step other than 0")
     low, high, stride = first[0], last[0], step[0]
+    if isinstance(high, Size) and low == int(low):
+        low = int(low)
     span = high - low
     if isinstance(span, Size) or isinstance(low, Size):
         if stride != 1 or not isinstance(low, int):
             raise Unsupported(f"the range {low} to {high} by {stride}")
-        return _counted(to, low, span)
+        return to.cast(_counted(to, low, span), start.type)
     count = max(int(np.ceil((high - low) / stride)), 0)
     if count > LARGEST_FOLD:
         raise Unsupported(f"a range of {count} numbers")
@@ -183,6 +185,8 @@ def range_(to: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 def _bound_of_range(to: Node, tensor: Tensor) -> list[Any]:
     if tensor.type.is_integer:
         return to.dims(tensor, "start, limit and delta")
+    if tensor.size is not None:
+        return [tensor.size]
     return [to.scalar(tensor, "start, limit and delta")]
 
 

@@ -25,10 +25,10 @@ def _less(to: Node, x: Tensor, zero: Tensor | None, along: int, name: str) -> Te
     """x - its zero point, which is one number, or one for each element of the axis `along`; in i32."""
     if zero is None or is_zero(to, zero):
         return without_zero_point(to, x, None)
-    return without_zero_point(to, x, _along(to, to.cast(zero, INT32), x.shape, along, name))
+    return without_zero_point(to, x, spread(to, to.cast(zero, INT32), x.shape, along, name))
 
 
-def _along(to: Node, tensor: Tensor, shape: Shape, axis: int, name: str) -> SSAValue:
+def spread(to: Node, tensor: Tensor, shape: Shape, axis: int, name: str) -> SSAValue:
     """A tensor of one number, of one for each element of that axis, or of one for each of several axes."""
     if all(size == 1 for size in tensor.shape):
         return to.broadcast(Tensor((), tensor.type, tensor.value, tensor.known, tensor.name), shape)
@@ -78,7 +78,7 @@ def qlinear_matmul(
 ) -> Tensor:
     sums = matmul_integer(to, a, b, a_zero, b_zero)
     factors = [(a_scale, -2, "a_scale"), (b_scale, -1, "b_scale")]
-    return _requantized(to, sums, factors, y_scale, y_zero, -2)
+    return requantized(to, sums, factors, y_scale, y_zero, -2)
 
 
 @emits("QLinearConv")
@@ -104,10 +104,10 @@ def qlinear_conv(
             )
         sums = to.binary(arith.AddiOp, sums, to.broadcast(bias, shape))
     factors = [(x_scale, -1, "x_scale"), (w_scale, -1, "w_scale")]
-    return channels_first(to, _requantized(to, Tensor(shape, INT32, sums), factors, y_scale, y_zero, -1))
+    return channels_first(to, requantized(to, Tensor(shape, INT32, sums), factors, y_scale, y_zero, -1))
 
 
-def _requantized(
+def requantized(
     to: Node,
     sums: Tensor,
     factors: Sequence[tuple[Tensor, int, str]],
@@ -120,12 +120,12 @@ def _requantized(
     shape = sums.shape
     scale = to.binary(
         arith.MulfOp,
-        _along(to, as_floats(to, first), shape, first_axis, first_name),
-        _along(to, as_floats(to, second), shape, second_axis, second_name),
+        spread(to, as_floats(to, first), shape, first_axis, first_name),
+        spread(to, as_floats(to, second), shape, second_axis, second_name),
     )
     scaled = to.binary(arith.MulfOp, to.value(to.cast(sums, FLOAT)), scale)
     zero = None
     if not is_zero(to, y_zero):
-        zero = _along(to, as_floats(to, y_zero), shape, along, "y_zero_point")
-    steps = _along(to, as_floats(to, y_scale), shape, along, "y_scale")
+        zero = spread(to, as_floats(to, y_zero), shape, along, "y_zero_point")
+    steps = spread(to, as_floats(to, y_scale), shape, along, "y_scale")
     return quantized(to, Tensor(shape, FLOAT, scaled), steps, zero, y_zero.type)

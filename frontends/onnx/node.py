@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -268,7 +269,14 @@ class Node:
         if tensor.known is not None and (converted := self.scope.converted(tensor, to)) is not None:
             return converted
         value = self.convert(self.value(tensor), tensor.type, to)
-        return self.result(value, tensor.shape, to)
+        return replace(self.result(value, tensor.shape, to), size=self._single_size(tensor))
+
+    def _single_size(self, tensor: Tensor) -> Dim | None:
+        """The size that an integer of one element is known to be."""
+        if not tensor.type.is_integer or tensor.known is None or count_elements(tensor.shape) != 1:
+            return None
+        (size,) = self.scope.read(tensor.known).reshape(-1).tolist()
+        return size
 
     def convert(self, value: SSAValue, source: DataType, to: DataType) -> SSAValue:
         """A value in the element type of another type; between types that share one it is nothing."""

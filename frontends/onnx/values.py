@@ -30,6 +30,8 @@ class Tensor:
     """The numbers: an array of `type.dtype` (of dtype object where sizes are among them), or a model's initializer."""
     name: str = ""
     """What a weight with these numbers is called."""
+    size: Dim | None = None
+    """The size that a float of one element is, where it was cast from one."""
 
     @property
     def rank(self) -> int:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from sterna.targets.cpu.codegen import LoadedCode
-from sterna.targets.cpu.ports import ALIGNMENT, Array, Bytes, Port, aligned_bytes, count_rows
+from sterna.targets.cpu.ports import ALIGNMENT, Array, Bytes, Port, aligned_bytes
 from sterna.targets.cpu.team import Team
-from sterna.targets.program import DYNAMIC, InputError, Program
+from sterna.targets.inputs import check_inputs, framework_shape
+from sterna.targets.program import InputError, Program
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
@@ -53,11 +54,9 @@ class CpuExecutable:
 
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `targets.Executable`."""
-        if len(inputs) != len(self._inputs):
-            raise InputError(f"expected {len(self._inputs)} inputs, found {len(inputs)}")
+        arrays, rows = check_inputs(self.program, inputs)
         with self._turn:
-            arrays = [port.check(value) for port, value in zip(self._inputs, inputs, strict=True)]
-            return self._run(arrays, count_rows(self._inputs, arrays))
+            return self._run(arrays, rows)
 
     def _run(self, arrays: Sequence[Array], rows: int) -> tuple[Array, ...]:
         if rows > self.program.max_rows and not self.program.in_pieces:
@@ -111,8 +110,7 @@ def _piece(array: Array, start: int, end: int, rows: int) -> Array:
 
 
 def _empty(port: Port, rows: int) -> Array:
-    shape = tuple(rows if size == DYNAMIC else size for size in port.tensor.shape)
-    return np.empty(shape, port.dtype)
+    return np.empty(framework_shape(port.tensor, rows), port.dtype)
 
 
 def _aligned(weights: Bytes) -> Bytes:

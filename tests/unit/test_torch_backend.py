@@ -93,13 +93,60 @@ def test_explain_names_the_graph_breaks_of_torch_itself() -> None:
 def test_sizes_are_static_at_first_and_dynamic_after_a_second_one() -> None:
     model, backend = nn.Sequential(BitLinear(16, 8, bias=False), nn.Tanh()), Backend()
     compiled = torch.compile(lambda x: model[0](x) * 3, backend=backend)
-    for rows in (2, 5, 9, 5, 2):
+    for rows in (2, 5, 9, 5, 2, 65, 100):
         x = torch.randn(rows, 16)
         check(compiled(x), model[0](x) * 3)
     static, dynamic = backend.graphs
     assert [part.compilations for part in static.parts] == [1]
-    # For 5, 9 and 2 rows: torch.compile tries the newest graph first.
-    assert [part.compilations for part in dynamic.parts] == [3]
+    # For up to 64, and for up to 128 rows.
+    assert [part.compilations for part in dynamic.parts] == [2]
+
+
+class Attention(nn.Module):
+    """As models on the Hugging Face hub write it: a mask of the length, heads split by views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.qkv, self.out = nn.Embedding(30, 16), BitLinear(16, 48), BitLinear(16, 16)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, length = tokens.shape
+        q, k, v = self.qkv(self.embed(tokens)).view(batch, length, 3, 2, 8).permute(2, 0, 3, 1, 4)
+        mask = torch.full((length, length), -1e9).triu(1)
+        y = torch.softmax(q @ k.transpose(-1, -2) / 8**0.5 + mask, -1) @ v
+        return self.out(y.transpose(1, 2).reshape(batch, length, 16))[:, -1]
+
+
+@pytest.mark.slow  # several compilations by torch
+def test_a_text_that_grows_is_not_compiled_for_each_length() -> None:
+    model, backend = Attention().eval(), Backend()
+    compiled = torch.compile(model, backend=backend)
+    for batch, length in ((1, 3), *((1, length) for length in range(4, 12)), (2, 5), (2, 9), (3, 6), (3, 70)):
+        tokens = torch.randint(0, 30, (batch, length))
+        check(compiled(tokens), model(tokens))
+    compilations = sum(part.compilations for graph in backend.graphs for part in graph.parts)
+    assert not any(part.refusal for graph in backend.graphs for part in graph.parts)
+    # (1, 3), then one text, and batches of 2, as torch finds each size to differ; batches of 3; 70 tokens.
+    assert compilations == 6
+
+
+def test_sizes_that_cannot_stay_open_are_numbers() -> None:
+    backend = Backend()
+
+    def function(x: Tensor) -> Tensor:
+        return (
+            torch.cat([x, x * 2], 0).flatten().sort().values.flip(0).relu()
+            if x.shape[0] > 90
+            else torch.cat([x, x]) * 2
+        )
+
+    compiled = torch.compile(function, backend=backend, dynamic=True)
+    for rows in (2, 5, 9):
+        x = torch.randn(rows, 4)
+        check(compiled(x), function(x))
+    ((part,),) = (graph.parts for graph in backend.graphs)
+    assert part.refusal is None and part.compilations == 3
 
 
 def test_a_weight_that_was_written_to_is_read_again() -> None:

@@ -1,0 +1,276 @@
+"""Prints a planned module as one Python file of Triton kernels, and a launcher that calls them in the IR's order.
+
+Functions of the module are functions of the file; every operation, or group of them, is a launch. Kernels of the same
+text are one: so equal layers share theirs. The order of the file: what is copied from `runtime.py` and `prelude.py`,
+functions of `dialects/elementary.py`, kernels, the module's functions, the table of weights.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import cast
+
+from xdsl.dialects import arith, func
+from xdsl.dialects.builtin import IntegerAttr, ModuleOp, TensorType, i64
+from xdsl.dialects.tensor import DimOp, EmptyOp
+from xdsl.ir import Operation, SSAValue
+
+import sterna
+from sterna.dialects.encodings import is_trits
+from sterna.dialects.errors import CompileError, describe_location
+from sterna.dialects.layout import buffer_bytes
+from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp, tensor
+from sterna.targets.interface import entry_values, find_entry, integer_attribute
+from sterna.targets.row_wise import is_row_wise
+from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape
+from sterna.targets.triton.products import emit_accumulate, emit_project
+from sterna.targets.triton.region import ELEMENTARY, elementary_function
+from sterna.targets.triton.rows import RowGroup, row_shape
+from sterna.targets.triton.source import Kernel, Names, call, definition, docstring, indented, listed
+
+COPIED = ("runtime.py", "prelude.py", "decoding.py")
+
+
+def emit_module(module: ModuleOp) -> str:
+    """The file's text. CompileError, in one line, for operations that have no kernel here."""
+    return Emitter(module).text()
+
+
+class Emitter:
+    def __init__(self, module: ModuleOp) -> None:
+        self.module = module
+        self.functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
+        self.entry = find_entry(module)
+        states = integer_attribute(self.entry, "sterna.states", default=0)
+        copies = (name for file in COPIED for name in definitions(file))
+        taken = {*RESERVED, *copies, *ELEMENTARY, "forward"}
+        self.names = Names(taken)
+        self.file = File(self.names, row_wise=is_row_wise(self.entry, self.functions, states))
+        self.function_names = {
+            name: "forward" if function is self.entry else self.names.new(name)
+            for name, function in self.functions.items()
+        }
+        self.weights = {op.sym_name.data: op for op in module.ops if isinstance(op, WeightOp)}
+
+    def text(self) -> str:
+        self.refuse_unknown()
+        functions = [
+            line
+            for function in sorted(self.functions.values(), key=lambda each: each is self.entry)
+            for line in ["", "", *self.function(function)]
+        ]
+        kernels = list(self.file.kernels.values())
+        helpers = closure({name for _, kernel in kernels for name in kernel.helpers})
+        parts = [
+            *self.header(),
+            *copied("runtime.py", set(definitions("runtime.py")) - {"WEIGHTS"}),
+            *copied("prelude.py", helpers & set(definitions("prelude.py"))),
+            *(["", "", *elementary_function(name)] for name in sorted(helpers & ELEMENTARY)),
+            *(["", "", *kernel_text(name, kernel)] for name, kernel in kernels),
+            functions,
+            *self.decoding(),
+            ["", "", *self.table()],
+        ]
+        return "\n".join(line for part in parts for line in part) + "\n"
+
+    def header(self) -> list[list[str]]:
+        states = sum(each.is_state for each in entry_values(self.entry, "input"))
+        count = len(self.entry.body.block.args)
+        lines = [
+            f"A program that sterna {sterna.__version__} compiled for GPUs: Triton kernels, and `forward`.",
+            "",
+            f"It takes {count} inputs, of which the last {states} are states, and gives the states that follow as its",
+            "last results. Nothing but torch and triton is needed; under TRITON_INTERPRET=1 it runs without a GPU.",
+        ]
+        imports = [
+            "from __future__ import annotations",
+            "",
+            "from dataclasses import dataclass, replace",
+            "",
+            "import torch",
+            "import triton",
+            "import triton.language as tl",
+        ]
+        return [docstring(lines), ["", *imports]]
+
+    def decoding(self) -> list[list[str]]:
+        """For a language model: tokens in, logits out, the rest states."""
+        given, made = (entry_values(self.entry, kind) for kind in ("input", "output"))
+        tokens, *states = given
+        is_tokens = tensor(tokens.value).element_type == i64 and Shape.of(tokens.value).sizes == (None,)
+        plain = [each for each in (*given, *made) if not each.is_state]
+        if not (self.file.row_wise and is_tokens and len(plain) == 2 and states):
+            return []
+        columns = [str(Shape.of(each.value).columns) for each in states]
+        names = set(definitions("decoding.py")) - {"forward", "STATES"}
+        table = [*listed("STATES = [", columns, "]"), '"""The columns of every state."""']
+        return [["", "", *table], *copied("decoding.py", names)]
+
+    def refuse_unknown(self) -> None:
+        left = [
+            f"{op.name} {describe_location(op.location)}".strip()
+            for function in self.functions.values()
+            for op in function.body.block.ops
+            if not self.is_known(op)
+        ]
+        if left:
+            shown = "; ".join(dict.fromkeys(left))
+            raise CompileError(f"the GPU target has no kernel for {len(left)} operations: {shown}")
+
+    def is_known(self, op: Operation) -> bool:
+        known = (
+            func.ReturnOp,
+            func.CallOp,
+            LoadOp,
+            ProjectOp,
+            AccumulateOp,
+            arith.ConstantOp,
+            DimOp,
+            EmptyOp,
+        )
+        return isinstance(op, known) or row_shape(op) is not None
+
+    def function(self, function: func.FuncOp) -> list[str]:
+        host = Host(self.file)
+        arguments: list[str] = []
+        for argument in function.body.block.args:
+            host.values[argument] = host.names.new(argument.name_hint or "value")
+            arguments.append(host.values[argument])
+        is_entry = function is self.entry
+        if is_entry:
+            host.lines += [f"{name} = batch.place({name})" for name in arguments]
+        group: RowGroup | None = None
+        for op in function.body.block.ops:
+            if group is not None and not is_free(op) and not group.accepts(op):
+                group.emit()
+                group = None
+            if (shape := row_shape(op)) is not None:
+                group = group or RowGroup(host, *shape)
+                group.ops.append(op)
+            else:
+                self.statement(op, host)
+        parameters = ["batch: Batch", *(["weights: dict[str, torch.Tensor]"] if is_entry else [])]
+        name = self.function_names[function.sym_name.data]
+        head = definition(name, [*parameters, *(f"{each}: torch.Tensor" for each in arguments)])
+        return [*head, *indented(host.lines)]
+
+    def statement(self, op: Operation, host: Host) -> None:
+        match op:
+            case LoadOp():
+                host.values[op.result] = f'weights["{op.weight.string_value()}"]'
+            case ProjectOp():
+                emit_project(op, host)
+            case AccumulateOp():
+                emit_accumulate(op, host)
+            case func.CallOp():
+                self.call(op, host)
+            case func.ReturnOp():
+                host.lines.append(f"return {', '.join(map(host.expression, op.operands)) or 'None'}")
+            case arith.ConstantOp() | EmptyOp():
+                pass
+            case DimOp():
+                host.values[op.result] = dim_text(op)
+            case _:
+                raise AssertionError(op.name)
+
+    def call(self, op: func.CallOp, host: Host) -> None:
+        name = self.function_names[op.callee.string_value()]
+        results: list[str] = []
+        for result in op.results:
+            host.values[result] = host.names.new(result.name_hint or "value")
+            results.append(host.values[result])
+        before = f"{', '.join(results)} = " if results else ""
+        if where := describe_location(op.location):
+            host.lines.append(f"# {where}")
+        host.lines += call(name, ["batch", *map(host.expression, op.operands)], before=before)
+
+    def table(self) -> list[str]:
+        lines = ["WEIGHTS: dict[str, tuple[int, int, torch.dtype]] = {"]
+        for name, op in self.weights.items():
+            offset = op.attributes.get("offset")
+            if isinstance(offset, IntegerAttr):
+                dtype = "torch.uint8" if is_trits(op.type) else TORCH[op.type.element_type]
+                start = cast("IntegerAttr", offset).value.data
+                lines.append(f'    "{name}": ({start}, {buffer_bytes(op.type, 0)}, {dtype}),')
+        return [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
+
+
+def is_free(op: Operation) -> bool:
+    """Operations that a launch may pass by."""
+    return isinstance(op, LoadOp | arith.ConstantOp | DimOp | EmptyOp)
+
+
+def dim_text(op: DimOp) -> str:
+    axis = op.index.owner
+    assert isinstance(axis, arith.ConstantOp) and isinstance(axis.value, IntegerAttr)
+    size = cast("TensorType", op.source.type).get_shape()[axis.value.value.data]
+    return "batch.rows" if size < 0 else str(size)
+
+
+def kernel_text(name: str, kernel: Kernel) -> list[str]:
+    decorator = [f"@{kernel.tuned}"] if kernel.tuned else []
+    return [*decorator, *kernel.text(name)]
+
+
+@cache
+def sources(file: str) -> Mapping[str, list[str]]:
+    """The top-level definitions of a file beside this one, by name, each with the string that documents it."""
+    text = files("sterna.targets.triton").joinpath(file).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    found: dict[str, list[str]] = {}
+    last = name = ""
+    for node in ast.parse(text).body:
+        start = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+        source = lines[start - 1 : node.end_lineno]
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                found[name] = ["", "", *source]
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                found[name] = ["", *source]
+            case ast.If(test=ast.Name(id=test)):
+                found[f"if {test}"] = ["", "", *source]
+            case ast.Expr(value=ast.Constant(value=str())) if last:
+                found[last] += source
+                continue
+            case _:
+                name = ""
+        last = name
+    return found
+
+
+def definitions(file: str) -> Iterable[str]:
+    return sources(file).keys()
+
+
+def copied(file: str, wanted: set[str]) -> list[list[str]]:
+    parts: list[list[str]] = []
+    after_definition = False
+    for name, lines in sources(file).items():
+        if name in wanted:
+            is_definition = lines[1] == ""
+            parts.append(["", *lines] if after_definition and not is_definition else lines)
+            after_definition = is_definition
+    return parts
+
+
+def closure(wanted: set[str]) -> set[str]:
+    """The functions with all that they call."""
+    everything = {name: set[str]() for name in ELEMENTARY}
+    texts = {name: "\n".join(lines) for name, lines in sources("prelude.py").items()}
+    texts |= {name: "\n".join(elementary_function(name)) for name in wanted & ELEMENTARY}
+    for name, text in texts.items():
+        called = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+        everything[name] = called & (set(definitions("prelude.py")) - {name})
+    found: set[str] = set()
+    todo = list(wanted)
+    while todo:
+        if (name := todo.pop()) not in found:
+            found.add(name)
+            todo += everything[name]
+    return found
+
+
+__all__ = ["SSAValue", "emit_module"]

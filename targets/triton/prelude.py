@@ -1,0 +1,278 @@
+# pyright: basic, reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+"""The vocabulary of emitted files: functions that `emitter.py` copies, as they stand here, where a kernel calls them.
+
+All of them give the interpreter's bits: no function of Triton is called whose last bit is left open.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def negate(x):
+    """-x, of zeros too: the compiler may write `-x` as 0 - x."""
+    return x * -1.0
+
+
+@triton.jit
+def magnitude(x):
+    return (x.to(tl.int32, bitcast=True) & 0x7FFFFFFF).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def with_sign_of(x, sign):
+    bits = magnitude(x).to(tl.int32, bitcast=True) | (sign.to(tl.int32, bitcast=True) & -0x80000000)
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def round_half_even(x):
+    """Adding 2^23 to a magnitude below it rounds it; a larger one is whole."""
+    rounded = (magnitude(x) + 8388608.0) - 8388608.0
+    return tl.where(magnitude(x) < 8388608.0, with_sign_of(rounded, x), x)
+
+
+@triton.jit
+def truncate(x):
+    return with_sign_of(tl.floor(magnitude(x)), x)
+
+
+@triton.jit
+def round_half_away(x):
+    """x - truncate(x) is exact, so a tie is seen as one."""
+    whole = truncate(x)
+    up = magnitude(x - whole) >= 0.5
+    return tl.where(up, whole + with_sign_of(x * 0.0 + 1.0, x), whole)
+
+
+@triton.jit
+def positive_first(x, y):
+    """Of two zeros the one that is positive, if one is; of equal numbers either."""
+    both = x.to(tl.int32, bitcast=True) & y.to(tl.int32, bitcast=True)
+    return both.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def negative_first(x, y):
+    both = x.to(tl.int32, bitcast=True) | y.to(tl.int32, bitcast=True)
+    return both.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def maximum(x, y):
+    """NaN if either is."""
+    return tl.where(x > y, x, tl.where(y > x, y, tl.where(x == y, positive_first(x, y), x + y)))
+
+
+@triton.jit
+def minimum(x, y):
+    return tl.where(x < y, x, tl.where(y < x, y, tl.where(x == y, negative_first(x, y), x + y)))
+
+
+@triton.jit
+def maximum_number(x, y):
+    """The other where one is NaN."""
+    return tl.where(x != x, y, tl.where(y != y, x, maximum(x, y)))
+
+
+@triton.jit
+def minimum_number(x, y):
+    return tl.where(x != x, y, tl.where(y != y, x, minimum(x, y)))
+
+
+@triton.jit
+def saturate(x, BITS: tl.constexpr):
+    """A float32 as the nearest integer towards zero that so many bits hold; NaN as 0. An int32."""
+    LEAST: tl.constexpr = -(2 ** (BITS - 1))
+    high = x >= -LEAST * 1.0
+    low = x < LEAST * 1.0
+    inside = tl.where((x == x) & (high == 0) & (low == 0), x, 0.0).to(tl.int32)
+    return tl.where(high, -LEAST - 1, tl.where(low, LEAST, inside))
+
+
+@triton.jit
+def shift_left(x, by, WIDTH: tl.constexpr):
+    """An amount of the width or more, or below zero, shifts all bits out."""
+    within = (by >= 0) & (by < WIDTH)
+    return tl.where(within, x << tl.where(within, by, by * 0), x * 0)
+
+
+@triton.jit
+def shift_right(x, by, WIDTH: tl.constexpr):
+    within = (by >= 0) & (by < WIDTH)
+    return x >> tl.where(within, by, by * 0 + (WIDTH - 1))
+
+
+@triton.jit
+def shift_right_logical(x, by, WIDTH: tl.constexpr):
+    """Of an unsigned x."""
+    within = (by >= 0) & (by < WIDTH)
+    return tl.where(within, x >> tl.where(within, by, by * 0).to(x.dtype), x * 0)
+
+
+@triton.jit
+def quotient(x, y):
+    """Of unsigned numbers; by zero it is 0."""
+    return tl.where(y == 0, x * 0, x // tl.where(y == 0, y + 1, y))
+
+
+@triton.jit
+def remainder(x, y):
+    """Of unsigned numbers; by zero it is the dividend."""
+    return tl.where(y == 0, x, x % tl.where(y == 0, y + 1, y))
+
+
+@triton.jit
+def halving_tree(partial, LANES: tl.constexpr):
+    """Adds the upper half of the partial sums to the lower until one is left."""
+    if LANES == 1:
+        return tl.sum(partial, axis=0)
+    else:
+        HALF: tl.constexpr = LANES // 2
+        return halving_tree(tl.sum(tl.reshape(partial, [2, HALF]), axis=0), HALF)
+
+
+@triton.jit
+def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
+    """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
+    lane = tl.arange(0, LANES)
+    partial = tl.zeros([LANES], tl.float32)
+    for start in tl.range(0, K, LANES, loop_unroll_factor=8):
+        x = tl.load(row + start + lane, mask=start + lane < K, other=0.0)
+        partial += x * x
+    return halving_tree(partial, LANES)
+
+
+@triton.jit
+def sums_of_squares(row, outer, K: tl.constexpr, LANES: tl.constexpr):
+    """The same, and sum of (x a)^2 for the weight a of an outer norm, from one read of the row."""
+    lane = tl.arange(0, LANES)
+    partial = tl.zeros([LANES], tl.float32)
+    scaled = tl.zeros([LANES], tl.float32)
+    for start in tl.range(0, K, LANES, loop_unroll_factor=8):
+        inside = start + lane < K
+        x = tl.load(row + start + lane, mask=inside, other=0.0)
+        y = x * tl.load(outer + start + lane, mask=inside, other=0.0)
+        partial += x * x
+        scaled += y * y
+    return halving_tree(partial, LANES), halving_tree(scaled, LANES)
+
+
+@triton.jit
+def reciprocal_root(x):
+    return tl.div_rn(1.0, tl.sqrt_rn(x))
+
+
+@triton.jit
+def largest_magnitude(x):
+    """max |x| of a row: as integers the bits of magnitudes are in order, and NaN is above them all."""
+    return tl.max(x.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=0).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def at_least(x, bound):
+    """The larger; NaN stays."""
+    return tl.where(x < bound, bound, x)
+
+
+@triton.jit
+def to_int8(x):
+    """Rounded half to even, clamped to [-128, 127]; NaN is 0. Adding 1.5 * 2^23 rounds."""
+    x = tl.where(x == x, x, 0.0)
+    x = tl.where(x > 127.0, 127.0, x)
+    x = tl.where(x < -128.0, -128.0, x)
+    return ((x + 12582912.0).to(tl.int32, bitcast=True) - 0x4B400000).to(tl.int8)
+
+
+@triton.jit
+def dot4(fields, q, total, DP4A: tl.constexpr):
+    """total + the products of the four unsigned bytes of `fields` and the four signed ones of `q`."""
+    if DP4A:
+        return tl.inline_asm_elementwise(
+            "dp4a.u32.s32 $0, $1, $2, $3;",
+            "=r,r,r,r",
+            [fields, q, total],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        for byte in tl.static_range(4):
+            total += ((fields >> (8 * byte)) & 0xFF) * ((q << (24 - 8 * byte)) >> 24)
+        return total
+
+
+@triton.jit
+def i2_vector_product(
+    w,
+    q,
+    m,
+    t,
+    rows,
+    M: tl.constexpr,
+    K: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILES: tl.constexpr,
+    SPLIT: tl.constexpr,
+    DP4A: tl.constexpr,
+):
+    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`, over this program's share of the columns.
+
+    A byte holds the trits + 1 of columns 64 apart, so a 32-bit word masked by 0x03 << 2f in every byte meets four
+    consecutive activations, and `dot4` takes it without a shift: the sums of field f are 4^f times too large until the
+    end. They stay below 2^31 for K < 2^19. What the 1 in trit + 1 adds, sum(q), is taken away.
+    """
+    ACROSS: tl.constexpr = (K + 255) // 256
+    SHARE: tl.constexpr = (ACROSS + SPLIT - 1) // SPLIT
+    ROWS: tl.constexpr = t.shape[0]
+    CHANNELS: tl.constexpr = m.shape[0]
+    word = tl.arange(0, TILES * 16)
+    tile = word // 16
+    rows_of_tiles = (m // TILE_ROWS) * (ACROSS * TILE_ROWS * 16) + (m % TILE_ROWS) * 16
+    packed_row = w.to(tl.pointer_type(tl.int32)) + rows_of_tiles
+    q_row = q.to(tl.pointer_type(tl.int32)) + t.to(tl.int64) * (ACROSS * 64)
+    # Every thread reads the activations that its weights meet, so that nothing is exchanged before the end.
+    q_rows = q_row[:, None, None] + tl.zeros([ROWS, CHANNELS, 1], tl.int32)
+    acc0 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
+    acc1 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
+    acc2 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
+    acc3 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
+    ones = tl.zeros([ROWS, TILES * 64], tl.int32)
+    begin = tl.program_id(2) * SHARE
+    end = min(begin + SHARE, ACROSS)
+    for first in range(begin, end, TILES):
+        inside = (first + tile < end)[None, None, :]
+        at = (first + tile) * (TILE_ROWS * 16) + word % 16
+        packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
+        wanted = (t < rows)[:, None, None] & inside
+        q_at = q_rows + ((first + tile) * 64 + word % 16)[None, None, :]
+        acc0 = dot4(packed & 0x03030303, tl.load(q_at, wanted, 0), acc0, DP4A)
+        acc1 = dot4(packed & 0x0C0C0C0C, tl.load(q_at + 16, wanted, 0), acc1, DP4A)
+        acc2 = dot4(packed & 0x30303030, tl.load(q_at + 32, wanted, 0), acc2, DP4A)
+        acc3 = dot4(packed & -0x3F3F3F40, tl.load(q_at + 48, wanted, 0), acc3, DP4A)
+        words = first * 64 + tl.arange(0, TILES * 64)
+        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < end * 64)[None, :], 0)
+        ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
+    fields = acc0 + (acc1 >> 2) + (acc2 >> 4) + (acc3 >> 6)
+    return tl.sum(fields, axis=2) - tl.sum(ones, axis=1)[:, None]
+
+
+@triton.jit
+def i2_matrix_product(w, q, m, t, rows, M: tl.constexpr, K: tl.constexpr, TILE_ROWS: tl.constexpr):
+    """The same for many rows, on tensor cores: trits are unpacked to int8 and multiplied 64 columns at a time."""
+    ACROSS: tl.constexpr = (K + 255) // 256
+    byte = tl.arange(0, 64)
+    rows_of_tiles = (m // TILE_ROWS) * (ACROSS * TILE_ROWS * 64) + (m % TILE_ROWS) * 64
+    packed_at = w + rows_of_tiles[:, None] + byte[None, :]
+    q_at = q + t.to(tl.int64)[None, :] * (ACROSS * 256) + byte[:, None]
+    acc = tl.zeros([m.shape[0], t.shape[0]], tl.int32)
+    for tile in range(ACROSS):
+        packed = tl.load(packed_at + tile * (TILE_ROWS * 64), (m < M)[:, None], 0x55)
+        for field in tl.static_range(4):
+            trits = ((packed >> (2 * field)) & 3).to(tl.int8) - 1
+            x = tl.load(q_at + (tile * 256 + field * 64), (t < rows)[None, :], 0)
+            acc = tl.dot(trits, x, acc, out_dtype=tl.int32)
+    return tl.trans(acc)

@@ -1,0 +1,124 @@
+"""Kernels of products with packed trits: `ternary.project`, whose region is the epilogue, and `ternary.accumulate`.
+
+One kernel has two ways: for few rows, words of packed trits against words of activations; for many, tiles that are
+unpacked for the tensor cores. How large its blocks are is tuned on the device (`runtime.py`).
+"""
+
+from __future__ import annotations
+
+from xdsl.dialects.builtin import i8
+from xdsl.ir import Operation, SSAValue
+
+from sterna.dialects.errors import CompileError
+from sterna.dialects.ternary import AccumulateOp, ProjectOp, tensor
+from sterna.targets.triton.kernel import Builder, Host, Shape, place, product_text, tile_rows_of
+from sterna.targets.triton.source import call
+
+FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "SPLIT": 1, "MANY": False, "DP4A": True, "MAGNITUDE": 1}
+MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": True, "MAGNITUDE": 64}
+"""The constants of a kernel, as an example of each way that it has."""
+
+MOST_COLUMNS = 1 << 19
+"""Sums of the highest field of a byte, 64 times too large until they are shifted, stay below 2^31."""
+
+
+def emit_project(op: ProjectOp, host: Host) -> None:
+    for value in op.outs:
+        host.allocate(value)
+    kernel = Product(op, op.q[0], op.weights[0], host)
+    b = kernel.builder
+    results: list[str] = []
+    for read, weight, scale in zip(op.reads.get_values(), op.weights, op.scales, strict=True):
+        total = kernel.product(op.q[read], weight)
+        step = kernel.row_number(op.steps[read])
+        results.append(b.assign("y", f"{total}.to(tl.float32) * ({step} * {kernel.channel_number(scale)})"))
+    results += [kernel.element(extra) for extra in op.extras]
+    yielded = b.region().run(op.body.block, results)
+    for value, text in zip(op.outs, yielded, strict=True):
+        kernel.store(value, text)
+    kernel.launch()
+
+
+def emit_accumulate(op: AccumulateOp, host: Host) -> None:
+    if op.group_count != 1 or tensor(op.x).element_type != i8:
+        raise CompileError(
+            "the GPU target has no kernel for ternary.accumulate of floats or in groups", op.location
+        )
+    host.allocate(op.acc)
+    kernel = Product(op, op.x, op.w, host)
+    kernel.store(op.acc, kernel.product(op.x, op.w))
+    kernel.launch()
+
+
+class Product:
+    """The kernel of an operation whose results are `[rows, M]`, being written."""
+
+    def __init__(self, op: Operation, q: SSAValue, weight: SSAValue, host: Host) -> None:
+        self.op, self.host = op, host
+        self.m, self.k = tensor(weight).get_shape()
+        self.leading = Shape.of(q).leading
+        self.builder = b = Builder(op.name.removeprefix("ternary."), host)
+        b.names.taken |= {"m", "t", "inside", "at"}
+        self.sizes = b.lines
+        if self.k >= MOST_COLUMNS:
+            raise CompileError(
+                f"{weight.type}: the GPU target adds fewer than {MOST_COLUMNS} columns exactly", op.location
+            )
+        b.rows()
+        for name, example in FEW_ROWS.items():
+            b.constant(name, example)
+        b.lines += [
+            "m = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)",
+            "t = tl.program_id(1) * ROWS + tl.arange(0, ROWS)",
+            f"inside = (t < rows)[:, None] & (m < {self.m})[None, :]",
+        ]
+
+    def product(self, q: SSAValue, weight: SSAValue) -> str:
+        """sum over k of q[t, k] * weight[m, k]."""
+        b, k = self.builder, tensor(weight).get_shape()[1]
+        w, x = b.pointer(weight, "w", self.op), b.pointer(q, "q", self.op)
+        name = b.names.new("total")
+        shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {tile_rows_of(weight, self.op)}"
+        b.lines += [
+            "if MANY:",
+            f"    {name} = {b.call('i2_matrix_product', shape)}",
+            "else:",
+            f"    {name} = {b.call('i2_vector_product', shape, 'TILES', 'SPLIT', 'DP4A')}",
+        ]
+        return name
+
+    def row_number(self, value: SSAValue) -> str:
+        pointer = self.builder.pointer(value, "step", self.op)
+        if not Shape.of(value).sizes:
+            return f"tl.load({pointer})"
+        return f"tl.load({pointer} + t, mask=t < rows, other=0)[:, None]"
+
+    def channel_number(self, value: SSAValue) -> str:
+        pointer = self.builder.pointer(value, "scale", self.op)
+        if not Shape.of(value).sizes:
+            return f"tl.load({pointer})"
+        return f"tl.load({pointer} + m, mask=m < {self.m}, other=0)[None, :]"
+
+    def element(self, value: SSAValue) -> str:
+        """An extra input at [t, m]."""
+        shape = Shape.of(value)
+        pointer = self.builder.pointer(value, "extra", self.op)
+        if len(shape.sizes) <= 1 and self.leading:
+            text = self.channel_number(value)
+        else:
+            text = f"tl.load({self.at(value, pointer)}, mask=inside, other=0)"
+        return self.builder.assign(f"{pointer}_tile", text)
+
+    def at(self, value: SSAValue, pointer: str) -> str:
+        return f"{pointer} + t.to(tl.int64)[:, None] * {Shape.of(value).row} + m[None, :]"
+
+    def store(self, value: SSAValue, text: str) -> None:
+        pointer = self.builder.pointer(value, "out", self.op)
+        self.builder.lines.append(f"tl.store({self.at(value, pointer)}, {text}, mask=inside)")
+
+    def launch(self) -> None:
+        b = self.builder
+        b.doc += [place(self.op)]
+        name = self.host.file.add(b.kernel(tuned=f"tuned_product({self.m})"))
+        rows = product_text(self.leading, "batch.rows")
+        self.host.lines += call(name, [rows, *b.arguments])

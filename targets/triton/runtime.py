@@ -1,0 +1,141 @@
+# pyright: basic, reportAttributeAccessIssue=false
+"""The host's part of emitted files, which `emitter.py` copies as it stands here: memory, launches, tuning.
+
+Nothing but torch and triton is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import triton
+
+EXACT = {"enable_fp_fusion": False}
+"""For every launch: a product and a sum stay two roundings."""
+
+INTERPRETED = triton.knobs.runtime.interpret
+"""Is this Triton's interpreter, on the CPU? (TRITON_INTERPRET=1 when triton was imported)"""
+
+CUDA = not INTERPRETED and torch.version.hip is None
+"""Is there the instruction dp4a?"""
+
+
+def let_integers_wrap() -> None:
+    """In Triton's interpreter as on a device: it checks every sum, though some of ours wrap on purpose."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    interpreter_builder.options = replace(interpreter_builder.options, sanitize_overflow=False)
+
+
+if INTERPRETED:
+    let_integers_wrap()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A call of `texts` texts of `length` tokens: row n of an activation is token n % length of text n // length."""
+
+    texts: int
+    length: int
+    device: torch.device
+    in_place: bool = False
+    """Do the states that follow take the place of those that were given, which lie on the device as `empty` has it?"""
+
+    @property
+    def rows(self) -> int:
+        return self.texts * self.length
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Memory for a tensor whose rows are padded: 256 elements of int8, 16 of others. One axis of T is dense."""
+        if not shape or (len(shape) == 1 and shape[0] == self.rows):
+            return torch.empty(shape, dtype=dtype, device=self.device)
+        multiple = 256 if dtype == torch.int8 else 16
+        padded = (*shape[:-1], -(-shape[-1] // multiple) * multiple)
+        return torch.empty(padded, dtype=dtype, device=self.device)[..., : shape[-1]]
+
+    def place(self, value: torch.Tensor) -> torch.Tensor:
+        """An input where kernels expect it: on the device, its rows padded; itself if it lies so."""
+        placed = self.empty(tuple(value.shape), value.dtype)
+        if value.device == placed.device and value.stride() == placed.stride():
+            return value
+        return placed.copy_(value)
+
+    def state(self, given: torch.Tensor, columns: int) -> torch.Tensor:
+        """Memory `[texts, columns]` for the state that follows the given one."""
+        return given if self.in_place else self.empty((self.texts, columns), given.dtype)
+
+
+FEW_ROWS = 4
+"""Rows of a call up to which words of packed trits are multiplied one row at a time; more go to the tensor cores."""
+
+FEW = [
+    triton.Config({"CHANNELS": channels, "TILES": tiles, "SPLIT": 1}, num_warps=warps)
+    for channels, tiles, warps in (
+        (4, 4, 2),
+        (4, 8, 4),
+        (8, 4, 4),
+        (8, 8, 4),
+        (16, 2, 4),
+        (16, 4, 4),
+        (32, 2, 4),
+    )
+]
+"""What the kernels of products for few rows are tuned over."""
+
+MANY = [
+    triton.Config({"CHANNELS": channels, "ROWS": rows}, num_warps=warps, num_stages=stages)
+    for channels, rows, warps, stages in (
+        (64, 16, 4, 3),
+        (64, 32, 4, 3),
+        (64, 64, 4, 3),
+        (128, 64, 4, 3),
+        (128, 128, 8, 3),
+        (128, 256, 8, 3),
+    )
+]
+"""And for many."""
+
+
+class Product:
+    """A kernel of products whose blocks are tuned on the device; what was found is kept on disk, for device and kernel.
+
+    Calling it launches it for `rows` rows: tuned for their number if they are few, and for its order of magnitude.
+    """
+
+    def __init__(self, kernel, m: int) -> None:
+        few, many = FEW, MANY
+        if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
+            few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
+            many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
+        self.m, self.kernel = m, kernel
+        self.few = triton.autotune(few, key=["ROWS"], cache_results=True)(kernel)
+        self.many = triton.autotune(many, key=["MAGNITUDE"], cache_results=True)(kernel)
+
+    def __call__(self, rows: int, *arguments) -> None:
+        def grid(meta):
+            return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"]), meta["SPLIT"]
+
+        magnitude = triton.next_power_of_2(max(rows, 1))
+        if rows <= FEW_ROWS:
+            constants = {"ROWS": magnitude, "MANY": False, "DP4A": CUDA, "MAGNITUDE": magnitude}
+            self.few[grid](*arguments, rows, **constants, **EXACT)
+        else:
+            constants = {"TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": CUDA, "MAGNITUDE": magnitude}
+            self.many[grid](*arguments, rows, **constants, **EXACT)
+
+
+def tuned_product(m: int):
+    """Of a kernel with `m` channels."""
+    return lambda kernel: Product(kernel, m)
+
+
+def unpack_weights(packed: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every weight as a view of the packed bytes `[N]` uint8, which are on the device."""
+    return {
+        name: packed[offset : offset + size].view(dtype) for name, (offset, size, dtype) in WEIGHTS.items()
+    }
+
+
+WEIGHTS: dict[str, tuple[int, int, torch.dtype]] = {}
+"""Offset and bytes in the packed weights, and the elements, of every weight."""

@@ -1,0 +1,97 @@
+"""Pieces of the Python file that the target prints: kernels with their parameters, and text laid out as ruff does."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+LINE_LENGTH = 110
+INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Param:
+    """A kernel's parameter: a pointer (`*fp32`), a number (`i32`), or a `constexpr` of which `value` is an example."""
+
+    name: str
+    type: str
+    value: int | bool = 0
+
+    @property
+    def declaration(self) -> str:
+        return f"{self.name}: tl.constexpr" if self.type == "constexpr" else self.name
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A `triton.jit` function. Two operations whose kernels have the same text share one."""
+
+    stem: str
+    params: tuple[Param, ...]
+    body: tuple[str, ...]
+    doc: tuple[str, ...]
+    helpers: frozenset[str] = frozenset()
+    """Functions of the prelude, and of this file, that the body calls."""
+    num_warps: int = 4
+    tuned: str | None = None
+    """The name of the list of configurations that it is tuned over."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        return self.params, self.body
+
+    def text(self, name: str) -> list[str]:
+        lines = ["@triton.jit", *definition(name, [param.declaration for param in self.params])]
+        return lines + indented([*docstring(self.doc), *self.body])
+
+
+@dataclass
+class Names:
+    """Distinct Python identifiers, near to what was asked for."""
+
+    taken: set[str] = field(default_factory=set[str])
+
+    def new(self, wanted: str) -> str:
+        stem = identifier(wanted)
+        name, number = stem, 1
+        while name in self.taken or keyword.iskeyword(name):
+            name, number = f"{stem}_{number}", number + 1
+        self.taken.add(name)
+        return name
+
+
+def identifier(text: str) -> str:
+    """The text with what no identifier has taken out."""
+    cleaned = re.sub(r"\W", "_", text).strip("_") or "value"
+    return f"v{cleaned}" if cleaned[0].isdigit() else cleaned
+
+
+def indented(lines: Iterable[str], depth: int = 1) -> list[str]:
+    return [INDENT * depth + line if line else line for line in lines]
+
+
+def docstring(lines: Sequence[str]) -> list[str]:
+    lines = [line.replace("\\", "/").replace('"""', "'''") for line in lines]
+    if not lines:
+        return []
+    if len(lines) == 1:
+        return [f'"""{lines[0]}"""']
+    return [f'"""{lines[0]}', *lines[1:], '"""']
+
+
+def definition(name: str, parameters: Sequence[str], result: str = "") -> list[str]:
+    return listed(f"def {name}(", parameters, f"){result}:")
+
+
+def call(function: str, arguments: Sequence[str], *, depth: int = 1, before: str = "") -> list[str]:
+    return listed(f"{before}{function}(", arguments, ")", depth=depth)
+
+
+def listed(opening: str, items: Sequence[str], closing: str, *, depth: int = 0) -> list[str]:
+    """On one line where that fits; otherwise an item a line, which a formatter leaves alone."""
+    line = f"{opening}{', '.join(items)}{closing}"
+    if len(line) + depth * len(INDENT) <= LINE_LENGTH or not items:
+        return [line]
+    return [opening, *(f"{INDENT}{item}," for item in items), closing]

@@ -1,0 +1,1 @@
+"""The FPGA target: a language model as a streaming pipeline in Verilog."""

@@ -1,0 +1,168 @@
+"""Predicts a folded, buffered pipeline: cycles of a token, tokens a second, and what each stage takes of the device.
+
+Cycles come from the model of the circuits in `timing.py`, which is exact where nothing stalls. Resources come from the circuits too: bits of
+registers, of adders and choices, of memories, and widths of products; for arrays from what synthesis measured (`arrays/costs.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Operation
+
+from sterna.dialects.stream import (
+    ArgmaxOp,
+    ArrayOp,
+    FifoOp,
+    ForkOp,
+    LanesOp,
+    LookupOp,
+    MapOp,
+    PipelineOp,
+    ReduceOp,
+    ScanOp,
+    YieldOp,
+    stage_name,
+)
+from sterna.dialects.stream_types import RowsType, rows_type
+from sterna.targets.verilog.arrays.costs import array_cost
+from sterna.targets.verilog.circuits import Circuit, map_circuits
+from sterna.targets.verilog.devices import Family, Resources, lut_memory, memory_blocks, multiplier_blocks
+from sterna.targets.verilog.stages.array_stage import folds
+from sterna.targets.verilog.timing import BLOCK_MEMORY_DEPTH, interval, schedule, slowest_interval
+
+CONTROL = Resources(lut=12, ff=12)
+"""Of a stage: its counters and its handshake."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    name: str
+    kind: str
+    interval: int
+    """Cycles a row."""
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Estimate:
+    token_cycles: int
+    """From a token that enters an empty pipeline to the last beat of its result."""
+    interval: int
+    """Cycles between tokens of different sequences: of the slowest stage."""
+    stages: tuple[StageEstimate, ...]
+
+    @property
+    def resources(self) -> Resources:
+        return sum((stage.resources for stage in self.stages), Resources())
+
+    def tokens_per_second(self, clock_mhz: float, rows_in_flight: int = 1) -> float:
+        """One sequence waits for each token; several fill the pipeline."""
+        cycles = max(self.interval, self.token_cycles / rows_in_flight)
+        return clock_mhz * 1e6 / cycles
+
+
+def estimate(module: ModuleOp, pipeline: PipelineOp, family: Family) -> Estimate:
+    circuits = map_circuits(module, pipeline)
+    latencies: dict[Operation, int] = {op: circuit.cycles for op, circuit in circuits.items()}
+    timed = schedule(pipeline, np.zeros(1, np.int64), latencies)
+    stages = tuple(
+        StageEstimate(
+            stage_name(op) if not isinstance(op, FifoOp) else "queue",
+            op.name.removeprefix("stream."),
+            interval(op),
+            _resources(op, family, circuits),
+        )
+        for op in pipeline.body.block.ops
+        if not isinstance(op, YieldOp)
+    )
+    return Estimate(timed.finish, slowest_interval(pipeline), stages)
+
+
+def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circuit]) -> Resources:
+    match op:
+        case MapOp():
+            return _elementwise(op, family, circuits[op])
+        case ArrayOp():
+            return _array(op, family)
+        case ReduceOp():
+            x, width = rows_type(op.x), rows_type(op.result).width
+            adders = x.lanes.data * (1 if op.kind.data == "sum" else 2)
+            return CONTROL + Resources(lut=adders * width, ff=2 * x.lanes.data * width)
+        case ArgmaxOp():
+            x = rows_type(op.x)
+            return CONTROL + Resources(lut=3 * x.lanes.data * x.width, ff=2 * x.width + 40)
+        case ScanOp():
+            return _scan(op, family)
+        case LookupOp():
+            row = rows_type(op.result)
+            rows = op.attributes["rows"].value.data  # pyright: ignore
+            return CONTROL + Resources(bram=memory_blocks(rows * row.beats, row.bits, family), ff=row.bits)
+        case FifoOp():
+            return queue(rows_type(op.result), op.depth.value.data, family)
+        case ForkOp():
+            return Resources(lut=3 * len(op.outs), ff=len(op.outs))
+        case LanesOp():
+            wide = max(rows_type(op.x).bits, rows_type(op.result).bits)
+            narrows = rows_type(op.result).lanes.data < rows_type(op.x).lanes.data
+            return Resources(lut=wide + 8 if narrows else 8, ff=wide + 4)
+        case _:
+            raise AssertionError(op.name)
+
+
+def queue(rows: RowsType, depth: int, family: Family) -> Resources:
+    counters = 3 * depth.bit_length()
+    control = Resources(lut=counters + 8, ff=counters)
+    if depth >= BLOCK_MEMORY_DEPTH:
+        return control + Resources(bram=memory_blocks(depth, rows.bits, family))
+    if depth <= 3:
+        return control + Resources(lut=rows.bits, ff=depth * rows.bits)
+    return control + Resources(lut_memory=lut_memory(depth, rows.bits, family))
+
+
+def _elementwise(op: MapOp, family: Family, circuit: Circuit) -> Resources:
+    lanes = op.rows.lanes.data
+    lane = Resources(
+        lut=circuit.lut,
+        ff=circuit.ff,
+        bram=sum(memory_blocks(words, bits, family) for words, bits in circuit.memories),
+        dsp=sum(multiplier_blocks(*widths, family) for widths in circuit.multipliers),
+    )
+    constants = Resources(
+        bram=sum(memory_blocks(op.rows.beats, width * lanes, family) for width in circuit.constants)
+    )
+    return sum([lane] * lanes, CONTROL + Resources(ff=circuit.cycles) + constants)
+
+
+def _array(op: ArrayOp, family: Family) -> Resources:
+    x, y = rows_type(op.x), rows_type(op.result)
+    array = array_cost(op.design.data, y.lanes.data, x.lanes.data, family)
+    if op.design.data in ("folded", "shared-sums"):
+        return CONTROL + array
+    passes, cycles = folds(x, y)
+    weights = memory_blocks(passes * cycles, 2 * x.lanes.data * y.lanes.data, family)
+    row = (
+        Resources(bram=memory_blocks(cycles, x.bits, family))
+        if cycles > 32
+        else Resources(lut_memory=lut_memory(cycles, x.bits, family))
+    )
+    return (
+        CONTROL
+        + array
+        + row
+        + Resources(bram=weights, ff=3 * x.bits + 2 * x.lanes.data * y.lanes.data, lut=x.bits)
+    )
+
+
+def _scan(op: ScanOp, family: Family) -> Resources:
+    f, i, s = rows_type(op.f), rows_type(op.i), rows_type(op.result)
+    lanes, sum_bits = s.lanes.data, f.width + s.width + 2
+    return CONTROL + Resources(
+        lut=lanes * (3 * sum_bits),
+        ff=lanes * (3 * s.width + 2 * i.width + 2 * f.width + s.width),
+        bram=memory_blocks(op.sequences.value.data * s.beats, s.bits, family),
+        dsp=lanes * multiplier_blocks(f.width, s.width, family),
+    )

@@ -1,0 +1,124 @@
+"""The report of a design, for people and for programs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sterna.targets.verilog.devices import Resources
+from sterna.targets.verilog.estimate import Estimate, StageEstimate
+from sterna.targets.verilog.settings import Settings
+from sterna.targets.verilog.synthesis import SynthesisResult
+
+
+@dataclass(frozen=True)
+class Report:
+    top: str
+    settings: Settings
+    predicted: Estimate
+    synthesis: SynthesisResult | None
+
+    @property
+    def clock_mhz(self) -> float:
+        """The clock that rates are stated at: the placed one, or what was aimed at."""
+        placed = self.synthesis.placed if self.synthesis else None
+        return placed.fmax_mhz if placed else self.settings.clock_mhz
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.predicted.tokens_per_second(self.clock_mhz, self.settings.sequences)
+
+    def to_json(self) -> dict[str, Any]:
+        settings, predicted = self.settings, self.predicted
+        return {
+            "top": self.top,
+            "device": settings.device.name,
+            "clock_mhz": settings.clock_mhz,
+            "sequences": settings.sequences,
+            "cycles_per_token": predicted.token_cycles,
+            "interval": predicted.interval,
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "estimate": asdict(predicted.resources),
+            "synthesis": asdict(self.synthesis) if self.synthesis else None,
+            "stages": [asdict(stage) for stage in predicted.stages],
+        }
+
+
+def report_text(report: Report) -> str:
+    settings, predicted = report.settings, report.predicted
+    placed = report.synthesis.placed if report.synthesis else None
+    speed = (
+        f"placed at {placed.fmax_mhz:.1f} MHz ({settings.clock_mhz} MHz aimed at)"
+        if placed
+        else f"at the {settings.clock_mhz} MHz that is aimed at"
+    )
+    lines = [
+        f"# {report.top} on {settings.device.name} ({settings.device.part})",
+        "",
+        f"* {predicted.token_cycles} cycles from a token to its result, {predicted.interval} cycles between tokens of "
+        "different sequences (the slowest stage).",
+        f"* **{report.tokens_per_second:.0f} tokens/s** for {settings.sequences} "
+        f"{'text' if settings.sequences == 1 else 'texts side by side'}, {speed}.",
+        "",
+        "## Resources",
+        "",
+        *_resource_table(report),
+        "",
+        "LUT: all look-up tables, those used as memory included. "
+        + ("BRAM: blocks of 18 kbit. " if settings.device.family == "ecp5" else "BRAM: blocks of 36 kbit. ")
+        + "No multiplier is in an array: DSP blocks multiply element by element, in maps and scans.",
+        "",
+        "## Stages",
+        "",
+        "Interval: cycles a token takes in the stage. To fold otherwise: `--interval`, `--goal`, `--budget`.",
+        "",
+        "| stage | kind | interval | LUT | FF | BRAM | DSP |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        *(_stage_row(stage) for stage in _merged(predicted.stages)),
+        "",
+    ]
+    if report.synthesis and report.synthesis.warnings:
+        lines += ["## Warnings of synthesis", "", *(f"* {line}" for line in report.synthesis.warnings), ""]
+    return "\n".join(lines)
+
+
+def _resource_table(report: Report) -> list[str]:
+    has = report.settings.device.resources
+    columns: list[tuple[str, Resources]] = [("estimate", report.predicted.resources)]
+    if report.synthesis:
+        columns.append(("synthesis (Yosys)", report.synthesis.resources))
+    columns.append(("device", has))
+    rows = [
+        ("LUT", lambda r: r.lut + r.lut_memory),
+        ("FF", lambda r: r.ff),
+        ("BRAM", lambda r: r.bram),
+        ("DSP", lambda r: r.dsp),
+    ]
+    return [
+        f"| | {' | '.join(title for title, _ in columns)} |",
+        f"| --- | {' | '.join('---:' for _ in columns)} |",
+        *(f"| {name} | {' | '.join(f'{of(each):g}' for _, each in columns)} |" for name, of in rows),
+    ]
+
+
+def _merged(stages: tuple[StageEstimate, ...]) -> list[StageEstimate]:
+    """All queues in one row, all forks and all changes of lanes in one each."""
+    plumbing: dict[str, list[StageEstimate]] = defaultdict(list)
+    shown: list[StageEstimate] = []
+    for stage in stages:
+        if stage.kind in ("fifo", "fork", "lanes"):
+            plumbing[stage.kind].append(stage)
+        else:
+            shown.append(stage)
+    for kind, group in plumbing.items():
+        total = sum((stage.resources for stage in group), Resources())
+        shown.append(StageEstimate(f"all {len(group)}", kind, max(stage.interval for stage in group), total))
+    return shown
+
+
+def _stage_row(stage: StageEstimate) -> str:
+    r = stage.resources
+    return (
+        f"| {stage.name} | {stage.kind} | {stage.interval} | {r.lut + r.lut_memory} | {r.ff} | {r.bram:g} | {r.dsp} |"
+    )

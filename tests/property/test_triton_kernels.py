@@ -1,0 +1,87 @@
+"""Every GPU kernel gives the interpreter's bits, run by Triton's own interpreter, for any number of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.property.test_cpu_kernels import (
+    SHAPES,
+    WEIGHTS,
+    embedding,
+    float_rows,
+    norm_quantize,
+    project,
+    quantize,
+    quantized_rows,
+    rms_norm,
+    scan,
+)
+
+RUNS = settings(max_examples=12, deadline=None)
+ROWS = st.sampled_from((0, 1, 2, 3, 4, 5, 9))
+COLUMNS = (1, 16, 255, 257)
+
+pytestmark = pytest.mark.slow
+"""Triton's interpreter takes milliseconds an operation of a program."""
+
+
+@RUNS
+@given(data=st.data())
+def test_norms_and_quantization(data: st.DataObject) -> None:
+    columns = data.draw(st.sampled_from(COLUMNS))
+    program = data.draw(
+        st.sampled_from(
+            (
+                rms_norm(columns),
+                quantize(columns),
+                norm_quantize(columns, norm_of_norm=False),
+                norm_quantize(columns, norm_of_norm=True),
+            )
+        )
+    )
+    x = data.draw(float_rows(data.draw(ROWS), columns))
+    with np.errstate(all="ignore"):
+        program.check_on_triton([x])
+
+
+@RUNS
+@given(data=st.data())
+def test_scan(data: st.DataObject) -> None:
+    columns, rows = data.draw(st.sampled_from(COLUMNS)), data.draw(ROWS)
+    f, i = data.draw(float_rows(rows, columns)), data.draw(float_rows(rows, columns))
+    state = data.draw(float_rows(1, columns))[0]
+    with np.errstate(all="ignore"):
+        scan(columns).check_on_triton([f, i, state])
+
+
+@RUNS
+@given(data=st.data())
+def test_embedding_of_any_half(data: st.DataObject) -> None:
+    program = embedding(data.draw(st.sampled_from(COLUMNS)), data.draw(st.sampled_from(("f16", "f32"))))
+    tokens = np.array(data.draw(st.lists(st.integers(0, 299), max_size=6)), np.int64)
+    program.check_on_triton([tokens])
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_project_sums_exactly(data: st.DataObject) -> None:
+    rows, columns = data.draw(st.sampled_from(SHAPES))
+    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)))
+    count = data.draw(ROWS)
+    p, q = data.draw(quantized_rows(count, columns)), data.draw(quantized_rows(count, columns))
+    steps = data.draw(float_rows(2, max(count, 1)))[:, :count]
+    extra = data.draw(float_rows(count, rows))
+    with np.errstate(all="ignore"):
+        program.check_on_triton([p, q, steps[0], steps[1], extra])
+
+
+def test_nothing_overflows_where_every_product_is_the_largest() -> None:
+    for kind in ("all +1", "all -1"):
+        for value in (-128, 127):
+            for count in (1, 6):
+                q = np.full((count, 2049), value, np.int8)
+                ones, zeros = np.ones(count, np.float32), np.zeros((count, 33), np.float32)
+                project(33, 2049, kind).check_on_triton([q, q, ones, ones, zeros])
