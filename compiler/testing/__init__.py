@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     )
     from sterna.testing.contracts import bit_exact, token_agreement, tolerance, ulp
     from sterna.testing.drawing import Limits
+    from sterna.testing.linear_programs import bit_linears
     from sterna.testing.programs import ROW_OPS, ROWS, IrProgram, ir_modules
     from sterna.testing.source import decode
     from sterna.testing.subjects import Compiled, Foreign, Interpreted
+    from sterna.testing.torch_stacks import torch_modules
 
 __all__ = [
     "ROWS",
@@ -46,6 +48,7 @@ __all__ = [
     "assert_pass_preserves",
     "assert_round_trips",
     "bit_exact",
+    "bit_linears",
     "decode",
     "inputs_of",
     "integers",
@@ -54,18 +57,24 @@ __all__ = [
     "ternary_weights",
     "token_agreement",
     "tolerance",
+    "torch_modules",
     "ulp",
 ]
 
 _HOMES = {
     "arrays": ("activations", "inputs_of", "integers", "shapes", "ternary_weights"),
+    "linear_programs": ("bit_linears",),
     "checks": ("NotEquivalent", "assert_equivalent", "assert_pass_preserves", "assert_round_trips"),
     "contracts": ("bit_exact", "token_agreement", "tolerance", "ulp"),
     "drawing": ("Limits",),
     "subjects": ("Compiled", "Foreign", "Interpreted"),
     "programs": ("ROWS", "ROW_OPS", "IrProgram", "ir_modules"),
     "source": ("decode",),
+    "torch_stacks": ("torch_modules",),
 }
+
+
+EXTRAS = {"hypothesis": "testing", "torch": "torch"}
 
 
 def __getattr__(name: str) -> Any:
@@ -75,9 +84,10 @@ def __getattr__(name: str) -> Any:
             try:
                 return getattr(import_module(f"sterna.testing.{home}"), name)
             except ModuleNotFoundError as error:
-                if error.name != "hypothesis":
+                if error.name not in EXTRAS:
                     raise
                 raise CompileError(
-                    f"sterna.testing.{name} needs hypothesis, which is not installed: pip install 'sterna[testing]'"
+                    f"sterna.testing.{name} needs {error.name}, which is not installed: "
+                    f"pip install 'sterna[{EXTRAS[error.name]}]'"
                 ) from None
     raise AttributeError(f"module 'sterna.testing' has no attribute '{name}'")

@@ -96,7 +96,7 @@ def ir_modules(
     for n in range(max_ops):
         if not draw(_step(drawing, names, first=n == 0)):
             break
-    return _finish(draw, drawing)
+    return finish(draw, drawing)
 
 
 @st.composite
@@ -108,7 +108,8 @@ def _step(draw: st.DrawFn, drawing: Drawing, names: tuple[str, ...], *, first: b
     return True
 
 
-def _finish(draw: st.DrawFn, drawing: Drawing) -> IrProgram:
+def finish(draw: st.DrawFn, drawing: Drawing) -> IrProgram:
+    """The program of what was drawn: the last value is a result, and what no result needs is left out."""
     states = {value for pair in drawing.states for value in pair}
     last = drawing.values[-1]
     if not last.type.is_tensor:

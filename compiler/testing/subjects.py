@@ -206,8 +206,10 @@ class Foreign:
         return tuple(np.asarray(each) for each in results)
 
     def source(self) -> tuple[str, str] | None:
-        """A function that a module has by name can be imported again."""
+        """A function that a module has by name can be imported again; what knows its own source says it."""
         function = self.original
+        if callable(own := getattr(function, "python_source", None)):
+            return cast("tuple[str, str]", own())
         module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
         if not name.isidentifier() or getattr(sys.modules.get(module), name, None) is not function:
             return None
@@ -235,7 +237,7 @@ def as_subject(value: Any) -> Subject:
     ancestors = {f"{each.__module__.split('.')[0]}.{each.__name__}" for each in type(value).__mro__}
     kind = str(type(value).__name__)
     if "torch.Module" in ancestors:
-        return Foreign(f"PyTorch {kind}", lambda *inputs: _run_torch(value, inputs))
+        return Foreign(f"PyTorch {kind}", lambda *inputs: _run_torch(value, inputs), value)
     if "onnxruntime.InferenceSession" in ancestors:
         names = [each.name for each in value.get_inputs()]
         return Foreign("ONNX Runtime", lambda *inputs: value.run(None, dict(zip(names, inputs, strict=True))))

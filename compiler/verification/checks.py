@@ -27,7 +27,7 @@ from sterna.testing.subjects import Interpreted
 from sterna.verification.arrays import Interface, draw_weights
 from sterna.verification.kernels import Kernel
 from sterna.verification.rows import Row, Verdict
-from sterna.verification.subjects import Build, Machine, PassStage, Subject
+from sterna.verification.subjects import Build, Machine, PassStage, Refused, Subject
 
 if TYPE_CHECKING:
     from sterna.targets import Executable
@@ -113,7 +113,7 @@ class KernelCheck:
                 inputs = self._interface.draw(generator, rows, special=bool(generator.integers(2)))
                 expected = interpreted.run(inputs)
                 for row, machine, executable in running:
-                    if not row.is_bad:
+                    if not row.is_over:
                         with timed(row), failing([row]):
                             found = executable.run(inputs)
                             if (difference := judge(row, expected, found)) is not None:
@@ -184,7 +184,7 @@ class ProgramCheck:
                 expected = self.subject.interpreted.run(inputs)
                 cuts = sorted(generator.integers(0, rows + 1, generator.integers(1, 4)).tolist())
                 for row, machine, executable in running:
-                    if not row.is_bad:
+                    if not row.is_over:
                         with timed(row), failing([row]):
                             self._compare(row, machine, executable, inputs, expected, cuts)
 
@@ -239,7 +239,7 @@ class PassCheck:
 
     def step(self, number: int, examples: int) -> None:
         generator = np.random.default_rng([self.seed, number])
-        interface = Interface.of(self.subject.planned)
+        interface = Interface.of(self.subject.start)
         for n in range(examples):
             nasty = bool((number * EXAMPLES_A_STEP + n) % 2)
             inputs = interface.draw(generator, (3, 1, 2, 8)[n % 4], special=nasty)
@@ -309,7 +309,7 @@ def load_all(
     rows: Sequence[Row], machines: Sequence[Machine], build: Build, packed: Any
 ) -> Iterator[tuple[Row, Machine, Executable]]:
     for row, machine in zip(rows, machines, strict=True):
-        if not row.is_bad:
+        if not row.is_over:
             with timed(row), failing([row]):
                 executable = build.load(machine, packed)
                 # A target that shares out its work in its own way says here how.
@@ -331,6 +331,10 @@ def failing(rows: Sequence[Row]) -> Generator[None]:
     """What is raised is the verdict: one kernel that cannot be compiled does not end the verification of others."""
     try:
         yield
+    except Refused as error:
+        for row in rows:
+            if not row.is_bad:
+                row.left_out(one_line(error))
     except Exception as error:
         said = one_line(error) if isinstance(error, CompileError) else f"{type(error).__name__}: {error}"
         for row in rows:

@@ -44,6 +44,14 @@ class Row:
     def is_bad(self) -> bool:
         return self.verdict in (Verdict.DIFFERS, Verdict.FAILED)
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing more is to be run of it."""
+        return self.is_bad or (self.verdict == Verdict.NOT_RUN and self.detail != NO_TIME)
+
+    def left_out(self, why: str) -> None:
+        self.verdict, self.detail = Verdict.NOT_RUN, why
+
     def passed(self, worst: float, text: str) -> None:
         """One more example that fulfils the contract."""
         self.examples += 1

@@ -14,8 +14,10 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from sterna.artifact import Artifact
+from sterna.calibration import tokens_for
 from sterna.dialects import packing
 from sterna.dialects.context import make_context, parse
+from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.layout import buffer_bytes
 from sterna.dialects.weight_ops import WeightOp
@@ -31,6 +33,11 @@ from sterna.testing.subjects import Interpreted
 if TYPE_CHECKING:
     from sterna.frontends import Imported
     from sterna.targets import Bytes, Executable, Target
+
+
+class Refused(CompileError):
+    """A program that a target does not compile: not a wrong one."""
+
 
 Array = npt.NDArray[Any]
 Files = Mapping[str, bytes | Path]
@@ -67,6 +74,11 @@ class Subject:
     kernels: Files | None = None
     """An artifact's own."""
 
+    @property
+    def start(self) -> ModuleOp:
+        """Before all passes, as far as that is known: what it takes and gives stays the same."""
+        return self.stages[0].before if self.stages else self.planned
+
     @cached_property
     def max_rows(self) -> int:
         return integer_attribute(self.planned, "ternary.max_rows")
@@ -98,7 +110,10 @@ class Subject:
     def plan(self, module: ModuleOp) -> ModuleOp:
         """A program that was cut out, planned as the target does it."""
         planned = module.clone()
-        self.planner.apply(make_context(), planned)
+        try:
+            self.planner.apply(make_context(), planned)
+        except CompileError as error:
+            raise Refused(error.message, error.location) from None
         planned.verify()
         return planned
 
@@ -129,7 +144,10 @@ class Build:
         if key not in self._built:
             # A target of somebody else's need not know how to emulate.
             options = {"emulate": True} if machine.emulated else {}
-            self._built[key] = self.target.build_here(self.planned, isa=machine.isa, **options)
+            try:
+                self._built[key] = self.target.build_here(self.planned, isa=machine.isa, **options)
+            except CompileError as error:
+                raise Refused(error.message, error.location) from None
         return self._built[key]
 
 
@@ -155,7 +173,8 @@ def lowered(imported: Imported, target: Target, *, max_rows: int = 64) -> Subjec
     module, observer = imported.module.clone(), _Stages()
     start = module.clone()
     passes = parse_passes(target, target.pipeline(max_rows=max_rows))
-    run_passes(make_context(imported.weights), module, passes, [observer])
+    context = make_context(imported.weights, tokens_for(target, imported))
+    run_passes(context, module, passes, [observer])
     moved = [stage.after for stage in observer.stages if tolerance_of(stage.rewrite) != EXACT]
     return Subject(target, module, imported.weights, moved[-1] if moved else start, observer.stages)
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sterna.diagnostics import one_line
 from sterna.dialects.errors import CompileError
+from sterna.pass_runner import PassFailure
 from sterna.plugins import find_target
 from sterna.progress import Progress, no_progress
-from sterna.targets import ENTRY_POINT_GROUP
+from sterna.targets import ENTRY_POINT_GROUP, ProjectTarget
 from sterna.verification.checks import (
     EXAMPLES_A_STEP,
     Check,
@@ -161,17 +162,21 @@ class _Plan:
             self._leave_out(f"{error}")
             return []
         machines = self._machines(target)
-        if not machines:
+        if not machines and not isinstance(target, ProjectTarget):
             return []
         try:
             subject = self.request.model.subject(self.name)
         except CompileError as error:
-            self._leave_out(one_line(error), Verdict.FAILED)
+            is_defect = isinstance(error, PassFailure) and error.is_defect
+            self._leave_out(one_line(error), Verdict.FAILED if is_defect else Verdict.NOT_RUN)
             return []
         return list(self._of_subject(subject, machines))
 
     def _of_subject(self, subject: Subject, machines: Sequence[Machine]) -> Iterator[Check]:
         seed = self.request.seed
+        if isinstance(subject.target, ProjectTarget):
+            yield PassCheck(subject, seed)
+            return
         yield ProgramCheck(subject, machines, seed, self.found)
         for kernel in self._kernels(subject):
             yield KernelCheck(kernel, subject, machines, seed, self.found)
@@ -195,7 +200,11 @@ class _Plan:
         else:
             for isa in beyond:
                 self._leave_out("this machine lacks it; --emulate runs it, slowly", isa=isa)
-        if not levels and not beyond:
+        if isinstance(target, ProjectTarget):
+            self._leave_out(
+                "it writes a project for other tools, which no kernel is run of here: its passes are"
+            )
+        elif not levels and not beyond:
             self._leave_out("; ".join(line.strip() for line in target.describe_host()))
         counts = self.request.threads or thread_counts()
         if not shares_threads(target):

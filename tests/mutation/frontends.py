@@ -181,8 +181,8 @@ MUTANTS = (
     ),
     Mutant(
         "frontends/onnx/integer_products.py",
-        'steps = _along(to, as_floats(to, y_scale), shape, along, "y_scale")',
-        'steps = _along(to, as_floats(to, first), shape, first_axis, "y_scale")',
+        'steps = spread(to, as_floats(to, y_scale), shape, along, "y_scale")',
+        'steps = spread(to, as_floats(to, first), shape, first_axis, "y_scale")',
         "QLinearMatMul: a's scale for y's",
         QUANTIZATION,
     ),

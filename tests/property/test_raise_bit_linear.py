@@ -396,3 +396,34 @@ def test_what_is_not_the_quantization_stays_a_matmul(rows: Callable[..., Tensor]
     _, raised = imported(Linear, norm_rsqrt, rows, absmean_reciprocal)
     assert counts(raised, AccumulateOp) == [0]
     assert "linalg.matmul" in str(raised)
+
+
+def rows_of_weight(w: Tensor) -> Tensor:
+    s = w.abs().mean(-1, keepdim=True).clamp(min=EPS)
+    return (w / s).round().clamp(-1, 1) * s
+
+
+def as_it_is(w: Tensor) -> Tensor:
+    return w
+
+
+@pytest.mark.parametrize(("weight", "scale"), [(rows_of_weight, (M,)), (as_it_is, None)])
+def test_a_scale_for_each_channel_is_seen_and_a_float_weight_is_left(
+    weight: Callable[[Tensor], Tensor], scale: tuple[int, ...] | None
+) -> None:
+    """Found by `torch_modules`: both were taken for weights of one scale, and could not be compiled."""
+    module = Linear(norm_rsqrt, rows_reciprocal, weight)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        module.weight.copy_(torch.randn(M, K, generator=generator))
+    x = torch.randn(3, K, generator=generator)
+    imported = TorchModuleFrontend().load(module.eval(), (x,))
+    ctx = make_context(imported.weights)
+    for rewrite in (RaiseBitLinearPass(), FoldWeightsPass(), TernarizePass()):
+        rewrite.apply(ctx, imported.module)
+    imported.module.verify()
+    found = [op for op in imported.module.walk() if isinstance(op, TernarizeOp)]
+    assert {op.scale.type.get_shape() for op in found} == ({scale} if scale else set())
+    (y,) = run(imported.module, [x.numpy()], weights=imported.weights)
+    expected = module(x).detach().numpy()
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2**-6 * np.abs(expected).max())
