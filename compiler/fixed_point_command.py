@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +42,7 @@ def fixed_point_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    chosen = read_widths(widths)
+    chosen: dict[str, Any] = read_widths(widths)
     from sterna.api import load_source
     from sterna.calibration import CALIBRATION, HELD_OUT
     from sterna.fixed_point_report import measure_on_text
@@ -53,7 +55,7 @@ def fixed_point_command(
             load_source(model, None),
             text=text or HELD_OUT,
             calibration=calibration or CALIBRATION,
-            rewrite=ToFixedPointPass(**chosen),
+            rewrite=replace(ToFixedPointPass(), **chosen),
             progress=progress,
         )
     sys.stdout.write(json.dumps(report.to_json(), indent=1) + "\n" if as_json else str(report))
@@ -61,10 +63,15 @@ def fixed_point_command(
 
 def read_widths(arguments: tuple[str, ...]) -> dict[str, int]:
     """NAME=BITS, as the options of the pass."""
+    from sterna.passes.fixed_formats import LIMITS
+
     chosen: dict[str, int] = {}
     for argument in arguments:
         name, _, bits = argument.partition("=")
         if name not in WIDTHS or not (bits.isascii() and bits.isdecimal() and len(bits) < 3):
             raise click.UsageError(f"--width {argument}: expected NAME=BITS, NAME one of {', '.join(WIDTHS)}")
+        least, most = LIMITS[name]
+        if not least <= int(bits) <= most:
+            raise click.UsageError(f"--width {argument}: {name} is from {least} to {most} bits")
         chosen[name] = int(bits)
     return chosen

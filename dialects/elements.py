@@ -15,6 +15,12 @@ INTEGERS = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
 """An integer of another width lies, sign extended, in the smallest of these that holds it."""
 
 
+def width_of(type: Attribute) -> int | None:
+    """Bits of an integer, or of the integers of a tensor; None for any other type."""
+    element = cast("TensorType[Attribute]", type).element_type if isinstance(type, TensorType) else type
+    return cast(IntegerType, element).width.data if isinstance(element, IntegerType) else None
+
+
 def dtype_of(type: Attribute) -> np.dtype[Any]:
     """The dtype of a scalar type, or of a tensor's elements; CompileError for a type without one.
 

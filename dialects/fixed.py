@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from xdsl.ir import Dialect
 
-from sterna.dialects.fixed_point import PointAttr, point_of, rows, width_of
+from sterna.dialects.elements import width_of
+from sterna.dialects.fixed_point import PointAttr, point_of, rows
 from sterna.dialects.fixed_row_ops import FromFloatOp, MaxOp, ScanOp, SumOp, ToFloatOp
 from sterna.dialects.fixed_scalar_ops import InterpolateOp, NormalizeOp, RescaleOp, ShiftRightOp
 from sterna.dialects.fixed_table import TableOp

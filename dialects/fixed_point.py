@@ -12,6 +12,7 @@ from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
 from sterna.dialects.constraints import Tensor, require
+from sterna.dialects.elements import width_of
 from sterna.dialects.fixed_numerics import WIDEST
 
 
@@ -46,12 +47,6 @@ def point_of(type: Attribute) -> int | None:
     """The binary point that a tensor type states; None for plain integers and floats."""
     encoding = cast(Tensor, type).encoding if isinstance(type, TensorType) else None
     return encoding.bits.data if isinstance(encoding, PointAttr) else None
-
-
-def width_of(type: Attribute) -> int | None:
-    """Bits of an integer, or of the integers of a tensor; None for anything else."""
-    element = cast(Tensor, type).element_type if isinstance(type, TensorType) else type
-    return element.width.data if isinstance(element, IntegerType) else None
 
 
 def require_integers(*values: SSAValue) -> None:

@@ -136,7 +136,10 @@ def _as_input(value: Array, type: Attribute, what: str) -> Array:
         raise CompileError(f"{what} is {type}, found elements of {array.dtype}")
     if not _has_shape(array, type):
         raise CompileError(f"{what} is {type}, found an array of shape {array.shape}")
-    return array.astype(expected)
+    given = array.astype(expected)
+    if not fits(given, type):
+        raise CompileError(f"{what} is {type}, and a number does not fit")
+    return given
 
 
 def _has_shape(array: Array, type: Attribute) -> bool:

@@ -19,6 +19,7 @@ from xdsl.irdl import (
 from xdsl.traits import Pure
 
 from sterna.dialects.constraints import require, require_type, rows_of, tensor
+from sterna.dialects.elements import width_of
 from sterna.dialects.encodings import is_trits
 
 MAX_SUMMANDS = 1 << 24
@@ -70,18 +71,17 @@ class AccumulateOp(IRDLOperation):
                 columns == self.group_count * k,
                 f"x has {columns} columns, w has {k} for each of {self.group_count} groups",
             )
-        found = tensor(self.acc).element_type
-        if not isinstance(x.element_type, IntegerType):
+        if (width := width_of(x)) is None:
             require(x.element_type == f32, f"x is of i8 or f32, or of other integers, found {x}")
             require_type(self.acc, "acc", f32, (*rows_of(x), m))
             return
-        width = x.element_type.width.data
         require(1 < width <= 32, f"x is of i2 to i32, or of f32, found {x}")
-        sums = found if isinstance(found, IntegerType) else i32
-        require_type(self.acc, "acc", sums, (*rows_of(x), m))
+        found = width_of(self.acc.type) or 32
+        require_type(self.acc, "acc", IntegerType(found), (*rows_of(x), m))
         needed = min_sum_width(width, k)
-        enough = needed <= sums.width.data <= 64
-        require(enough, f"a sum of {k} terms of i{width} needs i{needed}, and acc is of {sums}")
+        require(
+            needed <= found <= 64, f"a sum of {k} terms of i{width} needs i{needed}, and acc is of i{found}"
+        )
 
 
 def min_sum_width(width: int, summands: int) -> int:

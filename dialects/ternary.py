@@ -7,10 +7,11 @@ Notation in the docstrings: a *row* is one token's vector; `T` rows, `K` columns
 
 from __future__ import annotations
 
-from xdsl.ir import Dialect
+from xdsl.ir import Dialect, Operation
 
 from sterna.dialects.constraints import Tensor, f32_attr, lanes_attr, quantized_types, rows_of, tensor
 from sterna.dialects.convolve_op import ConvolveOp
+from sterna.dialects.elements import width_of
 from sterna.dialects.encodings import BitType, EncodingAttr, TritType
 from sterna.dialects.indexing_ops import GatherOp, TopKOp, WindowsOp
 from sterna.dialects.product_ops import AccumulateOp, DequantizeOp, ThresholdOp
@@ -42,12 +43,25 @@ __all__ = [
     "YieldOp",
     "f32_attr",
     "find_weight",
+    "is_fixed_point",
     "lanes_attr",
     "quantized_types",
     "rows_of",
     "scalar_region",
     "tensor",
 ]
+
+
+def is_fixed_point(op: Operation) -> bool:
+    """Is it one of the operations that also take integers of other widths, and given such? Kernels are for the rest."""
+    match op:
+        case AccumulateOp():
+            return (width_of(op.x.type), width_of(op.acc.type)) not in ((None, None), (8, 32))
+        case EmbeddingOp():
+            return width_of(op.table.type) is not None
+        case _:
+            return False
+
 
 Ternary = Dialect(
     "ternary",

@@ -39,7 +39,7 @@ class Ranges:
 
     def observe(self, op: Operation, operands: Sequence[Array], results: Sequence[Array]) -> None:
         for result, values in zip(op.results, results, strict=True):
-            self._see(result, values)
+            self.see(result, values)
         match op:
             case NormQuantizeOp():
                 x, *weights = operands
@@ -64,9 +64,9 @@ class Ranges:
             arguments, op.weights, op.scales, op.reads.get_values(), strict=False
         ):
             sums = numerics.accumulate(given[op.q[read]], given[weight])
-            self._see(argument, dequantize(sums, given[op.steps[read]], given[scale]))
+            self.see(argument, dequantize(sums, given[op.steps[read]], given[scale]))
 
-    def _see(self, value: SSAValue, numbers: Array) -> None:
+    def see(self, value: SSAValue, numbers: Array) -> None:
         if numbers.dtype == np.float32:
             self.largest[value] = max(self.largest[value], _largest(numbers))
 
@@ -84,7 +84,10 @@ def measure_ranges(
 ) -> Ranges:
     ranges = Ranges()
     interpreter = ModuleInterpreter(module, weights, observe=ranges.observe)
+    (entry,) = (op for op in module.ops if isinstance(op, FuncOp) and op.sym_name.data == function)
     for each in inputs:
+        for argument, values in zip(entry.body.block.args, each, strict=True):
+            ranges.see(argument, values)
         interpreter.run(each, function=function)
     return ranges
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from sterna.dialects.errors import CompileError
 
 FARTHEST_POINT = 48
 """A value that is always zero, or tiny, gets no finer binary point."""
+
+
+LIMITS = {
+    "activations": (8, 20),
+    "residual": (8, 26),
+    "state": (8, 32),
+    "gains": (8, 20),
+    "reciprocal": (18, 32),
+    "headroom": (0, 8),
+}
 
 
 @dataclass(frozen=True)
@@ -50,3 +62,10 @@ class Widths:
     """127 / max|y| of a row: its range is that of the rows' magnitudes."""
     headroom: int = 1
     """Bits above the largest magnitude that calibration saw."""
+
+    def check(self) -> None:
+        """CompileError for widths with which a sum of a million products might need more than 63 bits."""
+        for each in fields(self):
+            least, most = LIMITS[each.name]
+            if not least <= (found := getattr(self, each.name)) <= most:
+                raise CompileError(f"{each.name} is from {least} to {most} bits, found {found}")

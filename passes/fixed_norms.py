@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from xdsl.dialects.arith import ShRUIOp
 from xdsl.ir import SSAValue
 
 from sterna.dialects.fixed import MaxOp, SumOp, point_of
@@ -40,12 +41,18 @@ INT8 = Format(8, 0)
 class SumOfSquares:
     """n = sum h^2, as an input of the row's stage, and what is added to it."""
 
-    point: int
-    """Of n: twice that of h."""
+    of: Format
+    """Of h."""
     constant: int
+    """What eps adds, at the point of h^2."""
+    of_input: Format
+    """Of x, where sum x^2 is asked for."""
     input_eps: float = 0.0
     """The factor of sum x^2, the second input, if it matters."""
-    input_point: int = 0
+
+    @property
+    def point(self) -> int:
+        return 2 * self.of.point
 
 
 def translate_norm_quantize(program: FixedProgram, op: NormQuantizeOp) -> None:
@@ -56,20 +63,18 @@ def translate_norm_quantize(program: FixedProgram, op: NormQuantizeOp) -> None:
 
     def first_read(code: ScalarCode, arguments: list[Scalar]) -> list[Scalar]:
         element, *weights = arguments
-        h = code.narrow(element, program.widths.activations)
-        if op.outer is not None:
-            h = code.rescale(code.multiply(element, weights.pop(0)), outer_format)
+        scaled = element if op.outer is None else code.multiply(element, weights.pop(0))
+        h = code.rescale(scaled, squares.of)
         results = [code.multiply(h, h)]
         if squares.input_eps:
-            narrow = code.narrow(element, program.widths.activations)
-            results.append(code.multiply(narrow, narrow))
+            unscaled = code.rescale(element, squares.of_input)
+            results.append(code.multiply(unscaled, unscaled))
         ys = [
             code.rescale(code.multiply(element, weight), gain.y)
             for weight, gain in zip(weights, gains, strict=True)
         ]
         return [*results, *ys, *(code.absolute(y) for y in ys)]
 
-    outer_format = program.format_for(program.ranges.outer[op])
     inputs = [
         (x, ELEMENT),
         *((weight, COLUMN) for weight in outer),
@@ -147,24 +152,29 @@ def _outer(program: FixedProgram, op: NormQuantizeOp) -> list[SSAValue]:
 
 def _squares(program: FixedProgram, op: NormQuantizeOp, x: SSAValue) -> SumOfSquares:
     k, eps = require_rows(op.x)[1], op.eps.value.data
-    narrow_point = _narrow_point(program, x)
+    of_input = _narrow(program, x)
     if op.outer is None or op.outer_eps is None:
-        return SumOfSquares(2 * narrow_point, _integer(k * eps, 2 * narrow_point))
-    point = 2 * program.format_for(program.ranges.outer[op]).point
-    constant = _integer(k * eps * op.outer_eps.value.data, point)
+        return sum_of_squares(of_input, k * eps)
+    of = program.format_for(program.ranges.outer[op])
     smallest = float(np.abs(program.numbers(op.outer)).min(initial=np.inf))
+    constant = k * eps * op.outer_eps.value.data
     if eps <= NEGLIGIBLE * smallest**2:
-        return SumOfSquares(point, constant)
-    return SumOfSquares(point, constant, input_eps=eps, input_point=2 * narrow_point)
+        return sum_of_squares(of, constant)
+    return replace(sum_of_squares(of, constant), of_input=of_input, input_eps=eps)
 
 
-def _narrow_point(program: FixedProgram, x: SSAValue) -> int:
-    return (point_of(x.type) or 0) - max(exact_width(x) - program.widths.activations, 0)
+def sum_of_squares(of: Format, constant: float) -> SumOfSquares:
+    """Squares of numbers that are so small that eps is all that counts need no finer point."""
+    if constant > 0:
+        of = replace(of, point=min(of.point, (50 - math.frexp(constant)[1]) // 2))
+    # At least 1, so that the sum is positive.
+    return SumOfSquares(of, max(round(constant * 2.0 ** (2 * of.point)), 1), of)
 
 
-def _integer(number: float, point: int) -> int:
-    """At least 1, so that a sum with it is positive."""
-    return max(round(number * 2.0**point), 1)
+def _narrow(program: FixedProgram, x: SSAValue) -> Format:
+    """The top bits of a value, as many as an operand of a multiplication has."""
+    width = program.widths.activations
+    return Format(width, (point_of(x.type) or 0) - max(exact_width(x) - width, 0))
 
 
 def _row_stage(
@@ -198,7 +208,7 @@ def add_eps(code: ScalarCode, squares: SumOfSquares, sums: Sequence[Scalar]) -> 
     if squares.input_eps:
         eps = Format.holding(squares.input_eps, 16)
         factor = Scalar(code.number(round(squares.input_eps * 2.0**eps.point), 17), eps.point)
-        term = code.multiply(Scalar(sums[1].value, squares.input_point), factor)
+        term = code.multiply(Scalar(sums[1].value, 2 * squares.of_input.point), factor)
         n = code.add(n, Scalar(code.rescale(term, Format(min(term.width, 60), squares.point)).value, 0))
     width = max(n.width, squares.constant.bit_length() + 1)
     n = code.add(n, Scalar(code.number(squares.constant, width), 0))
@@ -238,15 +248,9 @@ def _step(
 def shifted_by_half(code: ScalarCode, value: SSAValue, away: int, zeros: SSAValue, width: int) -> SSAValue:
     """value / 2^(away - zeros / 2), which is no less than value: such a row is beyond its format, and saturates."""
     bits = max(exact_width(zeros), away.bit_length() + 1) + 1
-    half = code.add_op(_half(code, zeros))
+    half = code.add_op(ShRUIOp(zeros, code.number(1, exact_width(zeros))))
     distance = code.subtract(Scalar(code.number(away, bits), 0), Scalar(code.extend(half, bits), 0))
     return code.shift_right(value, code.at_least(distance.value, 0), width)
-
-
-def _half(code: ScalarCode, zeros: SSAValue):
-    from xdsl.dialects.arith import ShRUIOp
-
-    return ShRUIOp(zeros, code.number(1, exact_width(zeros)))
 
 
 def translate_rms_norm(program: FixedProgram, op: RmsNormOp) -> None:
@@ -256,13 +260,12 @@ def translate_rms_norm(program: FixedProgram, op: RmsNormOp) -> None:
     largest = float(np.abs(program.numbers(op.weight)).max(initial=0.0)) * root_k
     weight = program.weight(op.weight, Format.holding(largest, program.widths.gains), op, factor=root_k)
     weighted = program.format_for(program.ranges.weighted[op] * root_k)
-    point = 2 * _narrow_point(program, x)
-    squares = SumOfSquares(point, _integer(shape[1] * op.eps.value.data, point))
+    squares = sum_of_squares(_narrow(program, x), shape[1] * op.eps.value.data)
 
     def first_read(code: ScalarCode, arguments: list[Scalar]) -> list[Scalar]:
         element, factor = arguments
-        narrow = code.narrow(element, program.widths.activations)
-        return [code.multiply(narrow, narrow), code.rescale(code.multiply(element, factor), weighted)]
+        h = code.rescale(element, squares.of)
+        return [code.multiply(h, h), code.rescale(code.multiply(element, factor), weighted)]
 
     squared, v = program.stage(op, [(x, ELEMENT), (weight, COLUMN)], first_read, shape)
     total = program.add(SumOp(squared), op).results[0]
@@ -271,7 +274,7 @@ def translate_rms_norm(program: FixedProgram, op: RmsNormOp) -> None:
     def per_row(code: ScalarCode, arguments: list[Scalar]) -> list[Scalar]:
         n = add_eps(code, squares, arguments)
         root, zeros = reciprocal_root(code, program, n)
-        away = root.point - point // 2 + (exact_width(n) - 1) // 2 - root_format.point
+        away = root.point - squares.of.point + (exact_width(n) - 1) // 2 - root_format.point
         return [Scalar(shifted_by_half(code, root.value, away, zeros, root_format.width), root_format.point)]
 
     (r,) = program.stage(op, [(total, ROW)], per_row, shape[:1])

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseIntOrFPElementsAttr, ModuleOp, TensorType, f32
-from xdsl.ir import Block, BlockArgument, Operation, Region, SSAValue
+from xdsl.ir import Block, Operation, Region, SSAValue
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed import FromFloatOp, point_of, rows
@@ -84,12 +84,13 @@ class FixedProgram:
     def integers(self, value: SSAValue, source: Operation) -> SSAValue:
         """What stands for a float value."""
         if (found := self.values.get(value)) is None:
-            if isinstance(value, BlockArgument):
-                raise CompileError("an input of the function that is not a state has no fixed-point form yet")
+            if value in self.arguments:
+                to = self.format_for(self.ranges.largest[value])
+                integers = FromFloatOp(self.arguments[value], to.width, to.point)
+                self.values[value] = self.add(integers, source).results[0]
+                return self.values[value]
             if not self.is_weight(value):
-                raise CompileError(
-                    f"{value.owner.name} has no fixed-point form: run the passes up to fuse-elementwise"
-                )
+                raise CompileError("it reads a value that has no fixed-point form here")
             to = Format.holding(float(np.abs(self.numbers(value)).max(initial=0.0)), self.widths.gains)
             return self.weight(value, to, source)
         return found

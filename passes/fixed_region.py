@@ -59,15 +59,18 @@ class RegionInIntegers:
     def __init__(
         self,
         code: ScalarCode,
-        arguments: Mapping[SSAValue, Callable[[], Bounded]],
+        argument: Callable[[SSAValue], Bounded | None],
         ranges: Ranges,
         widths: Widths,
         tables: Tables,
         formats: Mapping[SSAValue, Format],
     ) -> None:
-        """`formats`: of values that must have one, whatever their range is."""
+        """`argument` writes an argument of the region, and gives None for any other value.
+
+        `formats`: of values that must have one, whatever their range is.
+        """
         self._code = code
-        self._arguments = arguments
+        self._argument = argument
         self._ranges = ranges
         self._widths = widths
         self._tables = tables
@@ -76,7 +79,7 @@ class RegionInIntegers:
 
     def translate(self, value: SSAValue) -> Bounded:
         if value not in self._done:
-            found = self._arguments[value]() if value in self._arguments else self._operation(value)
+            found = self._argument(value) or self._operation(value)
             if (to := self._formats.get(value)) is not None:
                 found = Bounded(self._code.rescale(found.scalar, to), found.bounds)
             self._done[value] = found

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from xdsl.dialects import arith, math
 from xdsl.dialects.builtin import IntegerAttr, IntegerType
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 
 from sterna.dialects.fixed import InterpolateOp, NormalizeOp, RescaleOp, ShiftRightOp, TableOp
+from sterna.dialects.fixed_numerics import WIDEST, rescale
 from sterna.dialects.fixed_point import exact_width
 from sterna.dialects.ternary import YieldOp
 from sterna.passes.fixed_formats import Format
@@ -65,6 +67,11 @@ class ScalarCode:
     def rescale(self, x: Scalar, to: Format) -> Scalar:
         """Rounded half up to the format's point, and saturated to its width."""
         by = x.point - to.point
+        if isinstance(constant := x.value.owner, arith.ConstantOp) and isinstance(
+            constant.value, IntegerAttr
+        ):
+            number = rescale(np.array(constant.value.value.data), by, to.width)
+            return Scalar(self.number(int(number), to.width), to.point)
         if by == 0 and x.width <= to.width:
             return Scalar(self.extend(x.value, to.width), to.point)
         return Scalar(self.add_op(RescaleOp(x.value, by, IntegerType(to.width))), to.point)
@@ -96,13 +103,10 @@ class ScalarCode:
         return Scalar(self.add_op(arith.MinSIOp(left.value, right.value)), left.point)
 
     def _aligned(self, a: Scalar, b: Scalar) -> tuple[Scalar, Scalar]:
-        """Both at the finer of the two points, in one type with a bit to spare."""
-        point = max(a.point, b.point)
-        width = max(x.width + point - x.point for x in (a, b)) + 1
-        if width > 62:
-            raise ValueError(
-                f"numbers of i{a.width} and i{b.width}, {abs(a.point - b.point)} bits apart, do not add"
-            )
+        """Both at the finer of the two points, or at one that is not too fine, in one type with a bit to spare."""
+        above = max(x.width - x.point for x in (a, b))
+        point = min(max(a.point, b.point), WIDEST - 2 - above)
+        width = above + point + 1
         left, right = (self.rescale(x, Format(width, point)) for x in (a, b))
         return left, right
 

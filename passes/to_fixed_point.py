@@ -80,6 +80,15 @@ from sterna.passes.tolerance import Tolerance
 Array = npt.NDArray[Any]
 
 
+Writer = Callable[[ScalarCode, list[Scalar]], Bounded]
+"""Writes an argument of a region, given the stage's inputs."""
+
+
+def _element(at: int) -> Writer:
+    """The stage's input of that number."""
+    return lambda _, given: Bounded.of(given[at])
+
+
 def translate_embedding(program: FixedProgram, op: EmbeddingOp) -> None:
     largest = float(np.abs(program.numbers(op.table)).max(initial=0.0))
     table = program.weight(op.table, Format.holding(largest, program.widths.residual), op)
@@ -98,7 +107,7 @@ def translate_project(program: FixedProgram, op: ProjectOp) -> None:
             inputs.append((value, axes))
         return inputs.index((value, axes))
 
-    known: dict[SSAValue, Callable[[ScalarCode, list[Scalar]], Bounded]] = {}
+    known: dict[SSAValue, Writer] = {}
     for argument, weight, scale, read in zip(
         arguments, op.weights, op.scales, op.reads.get_values(), strict=False
     ):
@@ -113,7 +122,7 @@ def translate_project(program: FixedProgram, op: ProjectOp) -> None:
     for argument, value in zip(arguments[len(op.weights) :], op.extras, strict=True):
         integers = program.integers(value, op)
         at = place(integers, axes_of(integers, shape))
-        known[argument] = lambda _, given, at=at: Bounded.of(given[at])
+        known[argument] = _element(at)
     build = _body(program, op, known)
     _replace(op, program, program.stage(op, inputs, build, shape))
 
@@ -132,13 +141,13 @@ def _dequantized(
     sums: int,
     step: int,
     factor: Callable[[ScalarCode, list[Scalar]], Scalar] | None,
-) -> Callable[[ScalarCode, list[Scalar]], Bounded]:
+) -> Writer:
     """sums * step, times a factor if the step has not absorbed all of the scale."""
 
     def compute(code: ScalarCode, given: list[Scalar]) -> Bounded:
         product = code.multiply(given[sums], given[step])
         if factor is not None:
-            product = code.multiply(product, factor(code, given))
+            product = code.multiply(code.narrow(product, 40), factor(code, given))
         return Bounded.of(code.rescale(product, to))
 
     return compute
@@ -168,26 +177,25 @@ def translate_elementwise(program: FixedProgram, op: ElementwiseOp) -> None:
     inputs = [
         (program.integers(value, op), axes) for value, axes in zip(op.inputs, op.input_axes(), strict=True)
     ]
-    known: dict[SSAValue, Callable[[ScalarCode, list[Scalar]], Bounded]] = {
-        argument: lambda _, given, at=at: Bounded.of(given[at])
-        for at, argument in enumerate(op.body.block.args)
-    }
+    known: dict[SSAValue, Writer] = {argument: _element(at) for at, argument in enumerate(op.body.block.args)}
     _replace(op, program, program.stage(op, inputs, _body(program, op, known), shape))
 
 
 def _body(
     program: FixedProgram,
     op: ProjectOp | ElementwiseOp,
-    known: dict[SSAValue, Callable[[ScalarCode, list[Scalar]], Bounded]],
+    known: dict[SSAValue, Writer],
 ) -> Callable[[ScalarCode, list[Scalar]], Sequence[Scalar]]:
     """Writes what the region yields, given how to write its arguments."""
     last = op.body.block.last_op
     assert isinstance(last, YieldOp)
 
     def build(code: ScalarCode, given: list[Scalar]) -> Sequence[Scalar]:
-        arguments = {value: lambda write=write: write(code, given) for value, write in known.items()}
+        def argument(value: SSAValue) -> Bounded | None:
+            return known[value](code, given) if value in known else None
+
         region = RegionInIntegers(
-            code, arguments, program.ranges, program.widths, program.tables, program.formats
+            code, argument, program.ranges, program.widths, program.tables, program.formats
         )
         return [region.translate(value).scalar for value in last.values]
 
@@ -267,7 +275,7 @@ TRANSLATIONS: dict[type[Operation], Callable[[FixedProgram, Any], None]] = {
 class ToFixedPointPass(ModulePass):
     name = "to-fixed-point"
     tolerance: ClassVar[Tolerance] = Tolerance(
-        2**-2, "numbers are rounded to their fixed-point formats, and int8 steps follow"
+        2**-3, "numbers are rounded to their fixed-point formats, and int8 steps follow"
     )
 
     activations: int = Widths.activations
@@ -288,14 +296,15 @@ class ToFixedPointPass(ModulePass):
             raise CompileError(f"to-fixed-point rewrites one function, found {len(entries)}")
         (function,) = entries
         widths = Widths(**{each.name: getattr(self, each.name) for each in fields(Widths)})
+        widths.check()
         inputs = self._inputs(ctx, op, function)
         ranges = measure_ranges(op, store, inputs, function.sym_name.data)
         old = function.body.block
         new = Block(arg_types=[argument.type for argument in old.args])
-        arguments = dict(zip(old.args, new.args, strict=True))
+        arguments: dict[SSAValue, SSAValue] = dict(zip(old.args, new.args, strict=True))
         for before, after in arguments.items():
             after.name_hint = before.name_hint
-        program = FixedProgram(op, store, ranges, widths, new, dict(arguments))
+        program = FixedProgram(op, store, ranges, widths, new, arguments)
         require_formats(program, function)
         for each in old.ops:
             translate(program, each)

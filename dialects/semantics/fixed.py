@@ -73,7 +73,8 @@ class FixedFunctions(InterpreterFunctions):
 
     @impl(fixed.ScanOp)
     def scan(self, interpreter: Interpreter, op: fixed.ScanOp, args: PythonValues) -> PythonValues:
-        states, last = numerics.scan(*args, op.by.value.data, exact_width(op.init))
+        f, i, init = args
+        states, last = numerics.scan(f, i, init, op.by.value.data, exact_width(op.init))
         return held(states, op.states), held(last, op.last)
 
     @impl(fixed.FromFloatOp)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import IntegerType, TensorType
+from xdsl.dialects.builtin import TensorType
 from xdsl.interpreter import Interpreter, InterpreterFunctions, OpImpl, PythonValues, impl
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from sterna.dialects.elements import INTEGERS, dtype_of
+from sterna.dialects.elements import INTEGERS, dtype_of, width_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed_numerics import as_unsigned, wrap
 
@@ -26,10 +26,8 @@ def dtype(value: SSAValue) -> np.dtype[Any]:
 
 def odd_width(type: Attribute) -> int | None:
     """The width of integers (of a tensor) that fill no numpy dtype; None for all other types."""
-    element = cast(TensorType[Attribute], type).element_type if isinstance(type, TensorType) else type
-    if not isinstance(element, IntegerType) or element.width.data in (1, *INTEGERS):
-        return None
-    return element.width.data
+    width = width_of(type)
+    return None if width in (1, *INTEGERS) else width
 
 
 def wrapped(values: Array, type: Attribute) -> Array:

@@ -72,6 +72,8 @@ KERNELS: dict[type[Operation], Callable[[Any, Frame], None]] = {
 
 def emitter(op: Operation) -> Callable[[Any, Frame], None]:
     """What emits the kernel of an operation; CompileError if nothing does."""
+    if ternary.is_fixed_point(op):
+        raise CompileError(f"the CPU target has no kernel for {op.name} in fixed point", op.location)
     if (emit := KERNELS.get(type(op))) is not None:
         return emit
     if op.name.startswith(("arith.", "math.")):

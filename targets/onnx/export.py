@@ -118,7 +118,8 @@ def check_exportable(entry: func.FuncOp) -> None:
     lacking = [
         f"{describe_location(op.location)} {op.name}".strip()
         for op in entry.body.block.ops
-        if type(op) not in EMITTERS | SCALARS and not isinstance(op, ternary.LoadOp | func.ReturnOp)
+        if (type(op) not in EMITTERS | SCALARS or ternary.is_fixed_point(op))
+        and not isinstance(op, ternary.LoadOp | func.ReturnOp)
     ]
     if lacking:
         raise CompileError(

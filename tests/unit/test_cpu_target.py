@@ -15,6 +15,8 @@ from xdsl.transforms.convert_scf_to_cf import ConvertScfToCf
 
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
+from sterna.dialects.weights import ArrayStore
+from sterna.in_memory import jit
 from sterna.targets.cpu import CpuTarget, codegen, isa
 from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
 from sterna.targets.cpu.convert_to_llvm import ConvertToLLVMPass
@@ -282,6 +284,29 @@ def test_an_operation_without_a_kernel() -> None:
     module = parse(f"builtin.module attributes {{ternary.max_rows = 1 : i64}} {{ {text} }}")
     with pytest.raises(CompileError, match=r"no vector form of math\.tan"):
         llvm_ir(module, isa.find_isa("baseline"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ternary.accumulate %q, %w : tensor<?x8xi8>, tensor<4x8x!ternary.trit> -> tensor<?x4xi16>",
+        "ternary.embedding %t, %i : tensor<?xi64>, tensor<4x8xi32> -> tensor<?x8xi32>",
+    ],
+)
+def test_fixed_point_has_no_kernels(line: str) -> None:
+    result = line.rpartition("-> ")[2]
+    module = parse(f"""
+      ternary.weight @w : tensor<4x8x!ternary.trit>
+      ternary.weight @i : tensor<4x8xi32>
+      func.func @forward(%q : tensor<?x8xi8>, %t : tensor<?xi64>) -> {result} {{
+        %w = ternary.load @w : tensor<4x8x!ternary.trit>
+        %i = ternary.load @i : tensor<4x8xi32>
+        %r = {line}
+        func.return %r : {result}
+      }}""")
+    weights = ArrayStore({"w": np.zeros((4, 8), np.int8), "i": np.zeros((4, 8), np.int32)})
+    with pytest.raises(CompileError, match="in fixed point"):
+        jit(module, weights)
 
 
 def test_more_threads_than_processors_still_meet_at_the_barrier(model: PlannedProgram) -> None:

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from xdsl.ir import Dialect
 
 from sterna.dialects.context import parse
+from sterna.dialects.fixed import Fixed
 from sterna.dialects.semantics.arith import ArithFunctions
 from sterna.dialects.semantics.func import FuncFunctions
 from sterna.dialects.semantics.linalg import LinalgFunctions
@@ -26,9 +28,10 @@ def test_a_program_reads_and_verifies(program: str) -> None:
     assert parse(str(module)).is_structurally_equivalent(module)
 
 
-def test_every_ternary_operation_is_in_a_program() -> None:
+@pytest.mark.parametrize("dialect", [Ternary, Fixed], ids=lambda dialect: dialect.name)
+def test_every_operation_of_ours_is_in_a_program(dialect: Dialect) -> None:
     met = {op.name for program in PROGRAMS for op in parse(program).walk()}
-    assert {op.name for op in Ternary.operations} <= met
+    assert {op.name for op in dialect.operations} <= met
 
 
 @pytest.mark.parametrize(
