@@ -61,6 +61,12 @@ mnist: $(VENV)/dev.stamp ## accuracy of the trained digit classifiers on 10,000 
 bench: $(VENV)/dev.stamp ## the benchmarks, each of which prints a table
 	for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
 
+fpga: $(VENV)/dev.stamp ## the small model for ECP5: Verilog, synthesis, placing, a report (an hour); then costs of arrays
+	$(BIN)/sterna compile examples/checkpoints/matmulfree-shakespeare-small --target verilog --synthesis nextpnr -o build/fpga
+	cat build/fpga/report.md
+	$(BIN)/python benchmarks/array_costs.py --write
+	$(BIN)/python benchmarks/fpga_large_models.py --write
+
 inspector-js: ## build the inspector's viewer from its sources (needs npm)
 	cd compiler/inspector/web && npm ci --no-fund --no-audit && npm run check && npm run build
 
@@ -100,4 +106,4 @@ $(VENV)/fuzz.stamp: pyproject.toml constraints.txt $(VENV)/dev.stamp
 	$(PIP) install -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
-.PHONY: help demo tools test check explore fuzz mutants lint format types bench mnist inspector-js docs clean link-tree
+.PHONY: help demo tools test check explore fuzz mutants lint format types bench mnist fpga inspector-js docs clean link-tree

@@ -80,9 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{'design':12} {'family':6} {'size':>8} {'LUT/MAC':>8} {'with memory':>12} {'FF/MAC':>7}")
     known = json.loads(COSTS.read_text(encoding="utf-8"))["arrays"]
-    measured: list[dict[str, object]] = [
-        row for row in known if arguments.design not in (None, row["design"])
-    ]
+    measured = {key_of(row): row for row in known}
     for design, sizes in SIZES.items():
         if arguments.design not in (None, design):
             continue
@@ -91,15 +89,19 @@ def main() -> None:
                 if (design, family, rows) == ("lut-ram", "ecp5", 64):
                     continue  # an hour, for the same numbers as 16 rows
                 row = measure(design, rows, columns, family)
-                measured.append(row)
+                measured[key_of(row)] = row
                 if arguments.write:
-                    write(measured)
+                    write(list(measured.values()))
                 products = rows * columns
                 lut, memory, ff = (int(str(row[key])) / products for key in ("lut", "lut_memory", "ff"))
                 print(
                     f"{design:12} {family:6} {f'{rows}x{columns}':>8} {lut:8.2f} {lut + memory:12.2f} {ff:7.2f}",
                     flush=True,
                 )
+
+
+def key_of(row: dict[str, object]) -> tuple[object, ...]:
+    return tuple(row[name] for name in ("design", "family", "rows", "columns"))
 
 
 def write(measured: list[dict[str, object]]) -> None:

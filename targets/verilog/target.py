@@ -31,8 +31,9 @@ PIPELINE = (
     "fuse-norm-quantize",
     "fuse-projections",
     "fuse-elementwise",
-    "to-fixed-point",
 )
+FORMATS = {"ecp5": "to-fixed-point{reciprocal=18}", "xc7": "to-fixed-point", "xcup": "to-fixed-point"}
+"""The multipliers of ECP5 are 18 bits by 18: a reciprocal of 25 bits would take two."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class VerilogTarget:
         return ",".join(
             [
                 *PIPELINE,
+                FORMATS[settings.device.family],
                 f"convert-fixed-to-stream{{output={settings.output} sequences={settings.sequences}}}",
                 f"fold-stages{{{settings.folding()}}}",
                 f"buffer-streams{{rows-in-flight={settings.sequences}}}",

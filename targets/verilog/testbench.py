@@ -47,6 +47,11 @@ def control_text(top: str, traced: Sequence[str]) -> str:
     return "\n".join(["`verilator_config", *lines, ""])
 
 
+LANGUAGE = ("-std=gnu++20",)
+"""Testbenches with delays are coroutines."""
+RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_timing.cpp")
+
+
 @dataclass(frozen=True)
 class Beat:
     """A beat that left the design, or that a stream inside passed on."""
@@ -129,33 +134,46 @@ def build(
     tools.run_verilator(
         ["-Wall", "-Wno-fatal", "--quiet", *options, *(str(file.resolve()) for file in files)], folder
     )
-    program = objects / "simulate"
-    root = tools.verilator_root()
-    include = [f"-I{objects}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
-    flags = ["-std=c++20", "-w", "-DVL_TIME_CONTEXT", *include]
-    # One translation unit: most of the compiler's time goes into headers that all of them include.
-    whole = objects / "whole.cpp"
-    parts = [testbench.resolve(), *sorted(objects.glob(f"V{top}*.cpp"))]
-    whole.write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
-    command = [
-        tools.compiler(),
-        *flags,
-        f"-O{optimize}",
-        str(whole),
-        str(_runtime(root)),
-        "-o",
-        str(program),
-        "-lpthread",
+    return Simulation(_compile(top, objects, [testbench.resolve()], folder, optimize), folder)
+
+
+def build_self_checking(top: str, sources: Sequence[Path], folder: Path) -> Path:
+    """A program of a testbench that is Verilog itself, with delays; it fails where the testbench says `$fatal`."""
+    objects = folder / "obj"
+    options = [
+        "--cc",
+        "--main",
+        "--timing",
+        "--top-module",
+        top,
+        "--prefix",
+        f"V{top}",
+        "--Mdir",
+        str(objects),
     ]
-    tools.run_program(command, folder)
-    return Simulation(program, folder)
+    tools.run_verilator(
+        ["-Wno-fatal", "--quiet", *options, *(str(file.resolve()) for file in sources)], folder
+    )
+    return _compile(top, objects, [], folder, 0)
+
+
+def _compile(top: str, objects: Path, more: Sequence[Path], folder: Path, optimize: int) -> Path:
+    """One translation unit: most of the compiler's time goes into headers that all of them include."""
+    program, whole, root = objects / "simulate", objects / "whole.cpp", tools.verilator_root()
+    parts = [*more, *sorted(objects.glob(f"V{top}*.cpp"))]
+    whole.write_text("".join(f'#include "{part}"\n' for part in parts), encoding="utf-8")
+    include = [f"-I{objects}", f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+    flags = [*LANGUAGE, "-w", "-DVL_TIME_CONTEXT", f"-O{optimize}", *include]
+    libraries = [str(_runtime(root)), "-lpthread"]
+    tools.run_program([tools.compiler(), *flags, str(whole), *libraries, "-o", str(program)], folder)
+    return program
 
 
 def _runtime(root: Path) -> Path:
     """Verilator's own code as an object, compiled once for all designs."""
     compiler = tools.compiler()
     key = hashlib.sha256(
-        f"{root}{compiler}{os.path.getmtime(root / 'include' / 'verilated.cpp')}".encode()
+        f"{root}{compiler}{RUNTIME}{os.path.getmtime(root / 'include' / 'verilated.cpp')}".encode()
     ).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sterna" / "verilator"
     archive = cache / f"{key[:16]}.o"
@@ -166,7 +184,7 @@ def _runtime(root: Path) -> Path:
     include = root / "include"
     command = [
         compiler,
-        "-std=c++20",
+        *LANGUAGE,
         "-O1",
         "-w",
         "-c",
@@ -175,7 +193,7 @@ def _runtime(root: Path) -> Path:
         "-DVL_TIME_CONTEXT",
     ]
     parts: list[Path] = []
-    for name in ("verilated.cpp", "verilated_threads.cpp"):
+    for name in RUNTIME:
         part = cache / f"{key[:16]}.{os.getpid()}.{name}.o"
         tools.run_program([*command, str(include / name), "-o", str(part)], cache)
         parts.append(part)

@@ -124,9 +124,9 @@ def count(cells: Mapping[str, int], family: Family) -> Resources:
 
 
 SYNTHESIS = {
-    "ecp5": "synth_ecp5 -noiopad -top {top}",
-    "xc7": "synth_xilinx -family xc7 -noiopad -noclkbuf -flatten -top {top}",
-    "xcup": "synth_xilinx -family xcup -noiopad -noclkbuf -flatten -top {top}",
+    "ecp5": "synth_ecp5 -noiopad -noflatten -top {top}",
+    "xc7": "synth_xilinx -family xc7 -noiopad -noclkbuf -top {top}",
+    "xcup": "synth_xilinx -family xcup -noiopad -noclkbuf -top {top}",
 }
 
 

@@ -100,7 +100,7 @@ def lut_ram_array(module: str, *, rows: int, columns: int, activation_bits: int,
         columns=columns,
         activation_bits=activation_bits,
         sum_bits=sum_bits,
-        latency=pipeline.latency + 2,
+        latency=pipeline.latency + 1,
     )
 
 
