@@ -23,9 +23,11 @@ from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
 from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp, tensor
+from sterna.passes.operands import tensors_read
 from sterna.targets.interface import entry_values, find_entry, integer_attribute
 from sterna.targets.row_wise import is_row_wise
 from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape
+from sterna.targets.triton.loops import emitter_of
 from sterna.targets.triton.products import emit_accumulate, emit_project
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
 from sterna.targets.triton.rows import RowGroup, row_shape
@@ -99,10 +101,9 @@ class Emitter:
     def decoding(self) -> list[list[str]]:
         """For a language model: tokens in, logits out, the rest states."""
         given, made = (entry_values(self.entry, kind) for kind in ("input", "output"))
-        tokens, *states = given
-        is_tokens = tensor(tokens.value).element_type == i64 and Shape.of(tokens.value).sizes == (None,)
         plain = [each for each in (*given, *made) if not each.is_state]
-        if not (self.file.row_wise and is_tokens and len(plain) == 2 and states):
+        states = [each for each in given if each.is_state]
+        if not (self.file.row_wise and len(plain) == 2 and states and is_tokens(plain[0].value)):
             return []
         columns = [str(Shape.of(each.value).columns) for each in states]
         names = set(definitions("decoding.py")) - {"forward", "STATES"}
@@ -131,7 +132,7 @@ class Emitter:
             DimOp,
             EmptyOp,
         )
-        return isinstance(op, known) or row_shape(op) is not None
+        return isinstance(op, known) or row_shape(op) is not None or emitter_of(op) is not None
 
     def function(self, function: func.FuncOp) -> list[str]:
         host = Host(self.file)
@@ -169,8 +170,15 @@ class Emitter:
                 self.call(op, host)
             case func.ReturnOp():
                 host.lines.append(f"return {', '.join(map(host.expression, op.operands)) or 'None'}")
-            case arith.ConstantOp() | EmptyOp():
+            case arith.ConstantOp():
                 pass
+            case EmptyOp():
+                # Memory, where somebody reads it: what is in it may be anything, but is the same in every run.
+                if any(op.tensor in tensors_read(use.operation) for use in op.tensor.uses):
+                    host.allocate(op.tensor)
+                    host.lines.append(f"{host.expression(op.tensor)}.zero_()")
+            case _ if (emit := emitter_of(op)) is not None:
+                emit(op, host)
             case DimOp():
                 host.values[op.result] = dim_text(op)
             case _:
@@ -196,6 +204,10 @@ class Emitter:
                 start = cast("IntegerAttr", offset).value.data
                 lines.append(f'    "{name}": ({start}, {buffer_bytes(op.type, 0)}, {dtype}),')
         return [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
+
+
+def is_tokens(value: SSAValue) -> bool:
+    return tensor(value).element_type == i64 and Shape.of(value).sizes == (None,)
 
 
 def is_free(op: Operation) -> bool:

@@ -136,6 +136,17 @@ def halving_tree(partial, LANES: tl.constexpr):
 
 
 @triton.jit
+def halving_trees(partial, LANES: tl.constexpr):
+    """The same for `[N, LANES]` partial sums of N rows."""
+    if LANES == 1:
+        return tl.sum(partial, axis=1)
+    else:
+        HALF: tl.constexpr = LANES // 2
+        halves = tl.reshape(partial, [partial.shape[0], 2, HALF])
+        return halving_trees(tl.sum(halves, axis=1), HALF)
+
+
+@triton.jit
 def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
     """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
     lane = tl.arange(0, LANES)

@@ -211,7 +211,9 @@ class Region:
                 left, right = self.operands(op)
                 return f"{left} {INFIX[kind]} {right}"
             case _ if kind in CALLS:
-                return self.call(CALLS[kind], *self.operands(op))
+                # Functions of the prelude ask for a type, which a literal lacks.
+                ours = not CALLS[kind].startswith("tl.")
+                return self.call(CALLS[kind], *(self.all(op) if ours else self.operands(op)))
             case _ if kind in UNSIGNED:
                 return self.signed(op, self.call(UNSIGNED[kind], *map(unsigned(op), self.all(op))))
             case _ if kind in expand_math.FUNCTIONS and expand_math.is_known(op) and kind != arith.ExtFOp:

@@ -94,11 +94,11 @@ def test_the_file_imports_nothing_but_torch_and_triton() -> None:
 
 def test_operations_without_a_kernel_are_named_with_their_places() -> None:
     module = parse(f"""
-      func.func @forward(%x : tensor<4x64xf32>) -> tensor<2x64xf32> {{
-        %y = tensor.extract_slice %x[1, 0] [2, 64] [1, 1] : tensor<4x64xf32> to tensor<2x64xf32> loc("net.crop")
-        func.return %y : tensor<2x64xf32>
-      }} // {X}""")
-    with pytest.raises(CompileError, match=r"no kernel for .*extract_slice"):
+      func.func @forward(%x : {X}) -> tensor<?x3xf32> {{
+        %y, %i = ternary.top_k %x k = 3 order = "largest" : {X} -> tensor<?x3xf32>, tensor<?x3xi64>
+        func.return %y : tensor<?x3xf32>
+      }}""")
+    with pytest.raises(CompileError, match=r"no kernel for 1 operations: ternary\.top_k"):
         jit(module, target="triton", isa="interpreter")
 
 
