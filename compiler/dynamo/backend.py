@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch._dynamo.backends.common import aot_autograd
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule
 
 from sterna.dialects.errors import CompileError
@@ -29,7 +30,9 @@ class Backend:
 
         def compile_inference(graph: GraphModule, fakes: Sequence[Any]) -> Callable[..., Any]:
             same = len(stored) == len(fakes)
-            partitioned = partition(graph, stored if same else [False] * len(fakes))
+            # An emitter that computes with a tensor means its numbers.
+            with unset_fake_temporarily():
+                partitioned = partition(graph, stored if same else [False] * len(fakes))
             self.graphs.append(partitioned)
             return partitioned.module.forward
 

@@ -268,6 +268,8 @@ class _Nodes:
         if domain == "" and emitter is not None and not is_known(node.op_type, version):
             emitter = None
         if emitter is None and (schema is None or not has_definition(schema)):
+            if all(known != domain for known, _ in EMITTERS):
+                raise Unsupported(f"an operator of the domain '{shown(domain)}', of which nothing is known")
             raise Unsupported(
                 "" if EMITTERS.find(domain, node.op_type, version) is None else f"of opset {version}"
             )

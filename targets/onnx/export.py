@@ -37,6 +37,10 @@ IR_VERSION = 13
 PIPELINE = (
     "raise-bit-linear",
     "fold-weights",
+    "raise-ternary-products",
+    "fuse-thresholds",
+    "fuse-convolutions",
+    "fold-weights",
     "ternarize",
     "fuse-norm-quantize",
     "fuse-projections",

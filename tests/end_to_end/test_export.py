@@ -13,6 +13,7 @@ import pytest
 from shakespeare import CHECKPOINT
 
 import sterna
+from examples.classify_digits import network, shipped_digits
 from sterna import cli
 from sterna.onnx_export import export
 
@@ -79,3 +80,19 @@ def test_a_wrong_path_is_one_line(
     (line,) = capsys.readouterr().err.strip().split("\n")
     assert said in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow  # compiles a network, which finds thresholds
+@pytest.mark.parametrize("name", ["TFC_2W2A", "TFC_1W1A"])
+def test_a_quantized_network_leaves_with_its_trits_and_thresholds(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+    export(network(name), path)
+    model = onnx.load(path)
+    weights = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT2]
+    assert len(weights) == 4 and not [node for node in model.graph.node if node.op_type in ("MatMul", "Conv")]
+    images = shipped_digits()[0][:100]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = np.concatenate(
+        [session.run(None, {session.get_inputs()[0].name: image[None]})[0] for image in images]
+    )
+    np.testing.assert_allclose(found, sterna.compile(network(name))(images), rtol=0, atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.onnx_conformance import DEVICES, cases_by_operator, committed, not_supported
+from tests.onnx_conformance import cases_by_operator, committed, devices, not_supported
 
 TABLE = committed()
 
@@ -14,7 +14,7 @@ TABLE = committed()
 @pytest.mark.parametrize("operator", TABLE)
 def test_an_operators_tests_pass_or_are_not_supported_as_the_table_says(operator: str) -> None:
     cases = cases_by_operator()[operator]
-    for device in DEVICES:
+    for device in devices(operator):
         with np.errstate(all="ignore"):
             statuses = {case.name: case.status(device) for case in cases}
         failed = {name: status for name, status in statuses.items() if status.startswith("failed")}

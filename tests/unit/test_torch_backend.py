@@ -118,6 +118,17 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).reshape(batch, length, 16))[:, -1]
 
 
+def test_positions_are_numbers_and_no_graph_break() -> None:
+    model = BitLinear(16, 8, bias=False)
+
+    def function(x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1], dtype=torch.float32)
+        return model(x) + torch.outer(places, torch.arange(0, 8, 1).float()).sin()
+
+    explanation = sterna.explain(function, (torch.randn(2, 5, 16),))
+    assert explanation.is_whole, str(explanation)
+
+
 @pytest.mark.slow  # several compilations by torch
 def test_a_text_that_grows_is_not_compiled_for_each_length() -> None:
     model, backend = Attention().eval(), Backend()
