@@ -96,7 +96,7 @@ class LookupOp(IRDLOperation):
     rows = prop_def(IntegerAttr[I64])
     result = result_def(RowsType)
     traits = traits_def(Pure())
-    assembly_format = "$tokens `,` $table `rows` $rows attr-dict `:` type($tokens) `->` type($result)"
+    assembly_format = "$tokens `,` $table `rows` `=` $rows attr-dict `:` type($tokens) `->` type($result)"
 
     def __init__(self, tokens: SSAValue, table: str, rows: int, result: RowsType) -> None:
         super().__init__(

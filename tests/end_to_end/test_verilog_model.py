@@ -30,11 +30,13 @@ def test_greedy_text_of_the_trained_model_equals_the_interpreters(tmp_path: Path
     assert isinstance(target, ProjectTarget)
     imported = load_source(CHECKPOINT, None)
     lower(imported.module, imported.weights, target, calibration_tokens=tokens_for(target, imported))
-    target.write_project(imported.module, imported.weights, tmp_path, name="small", progress=no_progress)
+    target.write_project(
+        imported.module, imported.weights, tmp_path, name="shakespeare", progress=no_progress
+    )
     sources = sorted((tmp_path / "rtl").glob("*.sv"))
-    complaints = tools.lint("small", sources, tmp_path)
+    complaints = tools.lint("shakespeare", sources, tmp_path)
     assert not complaints, complaints
-    simulation = testbench.build("small", sources, tmp_path / "testbench.cpp", tmp_path)
+    simulation = testbench.build("shakespeare", sources, tmp_path / "testbench.cpp", tmp_path, optimize=0)
     beats, cycles = simulation.run([(BEGIN, 1, 0)], generate=TOKENS - 1)
     found = [beat.data for beat in beats]
 

@@ -16,6 +16,7 @@ from sterna.dialects.semantics.linalg import LinalgFunctions
 from sterna.dialects.semantics.math import MathFunctions
 from sterna.dialects.semantics.scf import ScfFunctions
 from sterna.dialects.semantics.tensor import TensorFunctions
+from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary
 
 TEXT = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
@@ -28,7 +29,7 @@ def test_a_program_reads_and_verifies(program: str) -> None:
     assert parse(str(module)).is_structurally_equivalent(module)
 
 
-@pytest.mark.parametrize("dialect", [Ternary, Fixed], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("dialect", [Ternary, Fixed, Stream], ids=lambda dialect: dialect.name)
 def test_every_operation_of_ours_is_in_a_program(dialect: Dialect) -> None:
     met = {op.name for program in PROGRAMS for op in parse(program).walk()}
     assert {op.name for op in dialect.operations} <= met
