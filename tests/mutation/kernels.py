@@ -11,6 +11,7 @@ GENERAL = ("tests/property/test_cpu_general.py",)
 ELEMENTWISE = ("tests/property/test_cpu_elementwise.py",)
 PROOFS = ("tests/proofs/test_integer_products.py",)
 DOT, REDUCTION = "targets/cpu/dot.py", "targets/cpu/reduction.py"
+KNOWN = ("tests/unit/test_known_numbers.py",)
 
 MUTANTS = (
     Mutant(
@@ -95,7 +96,7 @@ MUTANTS = (
         "return fmul(int_to_float(total), scaled(step, scales[j], block))",
         "return fmul(int_to_float(total), scaled(step, scales[0], block))",
         "projection: every weight takes the first scale",
-        KERNELS,
+        KNOWN + KERNELS,
     ),
     Mutant(
         "targets/cpu/project.py",
@@ -244,7 +245,7 @@ MUTANTS = (
         'up = v.fcmp("oge", v.fabs',
         'up = v.fcmp("ogt", v.fabs',
         "round: ties toward zero",
-        GENERAL + ELEMENTWISE,
+        KNOWN + GENERAL + ELEMENTWISE,
     ),
     Mutant(
         "targets/cpu/rounding.py",
@@ -266,7 +267,7 @@ MUTANTS = (
         "v.select(v.bitand(inexact, negative), lowered, quotient)",
         "v.select(negative, lowered, quotient)",
         "floor division: exact negative quotients one too low",
-        GENERAL + ELEMENTWISE,
+        KNOWN + GENERAL + ELEMENTWISE,
     ),
     Mutant(
         "targets/cpu/kernel.py",
@@ -287,21 +288,21 @@ MUTANTS = (
         "fadd(a, b) for a, b in zip(partial[:half], partial[half:], strict=True)",
         "fadd(a, b) for a, b in zip(partial[::2], partial[1::2], strict=True)",
         "float sum along the result: another tree",
-        GENERAL,
+        KNOWN + GENERAL,
     ),
     Mutant(
         REDUCTION,
         "added = fadd(initial, total)",
         "added = total",
         "float sum: the initial value is lost",
-        GENERAL,
+        KNOWN + GENERAL,
     ),
     Mutant(
         REDUCTION,
         "for j in range(LANES - 1 if known is None else known % LANES):",
         "for j in range(LANES - 2 if known is None else known % LANES):",
         "float sum of dynamic length: the fifteenth lane's tail is lost",
-        GENERAL,
+        KNOWN + GENERAL,
     ),
     Mutant(
         REDUCTION,
@@ -350,7 +351,7 @@ MUTANTS = (
         "index(stride)), mul(at, index(dilation))), index(low))",
         "index(stride)), mul(at, index(stride))), index(low))",
         "convolution: dilation is the stride",
-        SUMS,
+        KNOWN + SUMS,
     ),
     Mutant(
         "targets/cpu/sums.py",
@@ -406,6 +407,6 @@ MUTANTS = (
         "return facts[op.operands[0]] == Kind.FIXED or 0 not in op.dimensions.get_values()",
         "return True",
         "a sum over rows runs in pieces",
-        ("tests/unit/test_cpu_target.py", *GENERAL),
+        (*KNOWN, "tests/unit/test_cpu_target.py", *GENERAL),
     ),
 )

@@ -13,6 +13,7 @@ RECOGNITION = ("tests/property/test_ternary_recognition.py",)
 MEMORY = ("tests/unit/test_plan_memory.py", "tests/property/test_cpu_general.py")
 WEIGHTS = ("tests/unit/test_pass_weights.py", "tests/property/test_passes.py")
 FILECHECK = ("tests/test_filecheck.py",)
+KNOWN = ("tests/unit/test_known_numbers.py",)
 
 MUTANTS = (
     Mutant(
@@ -209,7 +210,7 @@ MUTANTS = (
         "if any(owner in group.members for owner in owners):",
         "if False:",
         "fusion: an operation moves before what it reads",
-        PASSES,
+        KNOWN + PASSES,
     ),
     Mutant(
         "passes/fuse_loops.py",
@@ -244,7 +245,7 @@ MUTANTS = (
         "self.last[user] if isinstance(user, ForOp | IfOp) else self.first[user]",
         "self.first[user]",
         "arena: what a loop reads dies at its first turn",
-        MEMORY,
+        KNOWN + MEMORY,
     ),
     Mutant(
         "passes/plan_memory.py",
