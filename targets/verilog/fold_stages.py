@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from math import gcd
+from math import lcm
 
 import numpy as np
 from xdsl.context import Context
@@ -219,8 +219,9 @@ def _read(op: Operation, index: int, lanes: int, made: dict[tuple[SSAValue, int]
     if given == lanes:
         return
     if (found := made.get((value, lanes))) is None:
-        shared = gcd(given, lanes)
-        steps = [lanes] if shared in (given, lanes) else [shared, lanes]
+        # Through a number of lanes that both divide, which is no slower than the slower of them.
+        wide = lcm(given, lanes)
+        steps = [lanes] if wide in (given, lanes) else [wide, lanes]
         found = value
         for step in steps:
             adapter = LanesOp(found, step)
