@@ -10,14 +10,11 @@ with `interval = 64` becomes
     %a_n = stream.lanes %a : !stream.rows<128 by 8 : i17> -> !stream.rows<128 by 2 : i17>
     %y = stream.map(%a_n : !stream.rows<128 by 2 : i17>) ...
 
-A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what it
-takes: with one
-interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow compilers; Umuroglu et al.,
-FINN, doi
-10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD columns; of those that meet the interval it
-gets the fewest products a
-cycle and, of equals, those whose array and registers are smallest. A row is only cut into equal beats, so lanes
-divide its size.
+A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what
+it takes: with one interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow
+compilers; Umuroglu et al., FINN, doi 10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD
+columns; of those that meet the interval it gets the fewest products a cycle and, of equals, those whose array
+and registers are smallest. A row is only cut into equal beats, so lanes divide its size.
 """
 
 from __future__ import annotations
