@@ -11,14 +11,15 @@ FARTHEST_POINT = 48
 """A value that is always zero, or tiny, gets no finer binary point."""
 
 
-LIMITS = {
+LIMITS: dict[str, tuple[int, int]] = {
     "activations": (8, 20),
     "residual": (8, 26),
-    "state": (8, 32),
+    "state": (8, 25),
     "gains": (8, 20),
     "reciprocal": (18, 32),
     "headroom": (0, 8),
 }
+"""The least and the most bits of each: no product needs more than 63, and a state is an f32 without loss."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Format:
 
     @classmethod
     def holding(cls, largest: float, width: int) -> Format:
-        """The finest format of that width whose range includes -largest to largest."""
+        """The finest format of that width whose range includes -largest to largest; CompileError for no number."""
         if not math.isfinite(largest):
-            raise ValueError("a range is finite")
+            raise CompileError("a number that is to be held in fixed point is not finite")
         point = FARTHEST_POINT if largest <= 0 else min(width - 1 - math.frexp(largest)[1], FARTHEST_POINT)
         # frexp's power of two may be one too large for a largest that is a power of two itself, or all but.
         while point < FARTHEST_POINT and largest * 2.0 ** (point + 1) <= (1 << width - 1) - 1:
@@ -64,7 +65,7 @@ class Widths:
     """Bits above the largest magnitude that calibration saw."""
 
     def check(self) -> None:
-        """CompileError for widths with which a sum of a million products might need more than 63 bits."""
+        """CompileError for a width that is not within its limits."""
         for each in fields(self):
             least, most = LIMITS[each.name]
             if not least <= (found := getattr(self, each.name)) <= most:

@@ -119,7 +119,9 @@ class RegionInIntegers:
                 return self._sigmoid(x)
             case operation:
                 name = getattr(operation, "name", "a block argument")
-                raise CompileError(f"{name} has no fixed-point form: of the divisions, sigmoid has")
+                raise CompileError(
+                    f"{name} has no fixed-point form: of the divisions, a sigmoid has, before expand-math"
+                )
 
     def _operands(self, a: SSAValue, b: SSAValue) -> tuple[tuple[Scalar, Interval], tuple[Scalar, Interval]]:
         x, y = (self.translate(each) for each in (a, b))

@@ -14,6 +14,9 @@ becomes
     %acc = ternary.accumulate %q, %w : ... -> tensor<?x128xi16>
     %z = ternary.elementwise(%acc, %step : ...) { ... }
 
+It reads the stage *raised* or what the passes up to `fuse-elementwise` make of it, which it runs where they have not
+run; not what `expand-math` makes, where a sigmoid is a polynomial that nobody knows again.
+
 Every `ternary.elementwise`, `fixed.sum`, `fixed.max`, `fixed.scan` and `ternary.accumulate` is a stage of a pipeline.
 The function's inputs and results stay as they are: `fixed.from_float` and `fixed.to_float` stand at its edges.
 
@@ -74,6 +77,9 @@ from sterna.passes.fixed_program import (
 )
 from sterna.passes.fixed_region import Bounded, RegionInIntegers
 from sterna.passes.fixed_scalars import Scalar, ScalarCode
+from sterna.passes.fuse_elementwise import FuseElementwisePass
+from sterna.passes.fuse_norm_quantize import FuseNormQuantizePass
+from sterna.passes.fuse_projections import FuseProjectionsPass
 from sterna.passes.integer_ranges import prove_no_wrapping
 from sterna.passes.tolerance import Tolerance
 
@@ -295,6 +301,8 @@ class ToFixedPointPass(ModulePass):
         if len(entries) != 1:
             raise CompileError(f"to-fixed-point rewrites one function, found {len(entries)}")
         (function,) = entries
+        for fusion in (FuseNormQuantizePass(), FuseProjectionsPass(), FuseElementwisePass()):
+            fusion.apply(ctx, op)
         widths = Widths(**{each.name: getattr(self, each.name) for each in fields(Widths)})
         widths.check()
         inputs = self._inputs(ctx, op, function)
@@ -325,9 +333,7 @@ def translate(program: FixedProgram, op: Operation) -> None:
     if (write := TRANSLATIONS.get(type(op))) is None:
         if isinstance(op, LoadOp) or all(program.is_weight(result) for result in op.results):
             return  # read where it is needed
-        hint = (
-            "run the passes up to fuse-elementwise before, and fixed point has no form of this one otherwise"
-        )
+        hint = "fixed point has no form of it (it comes after ternarize and before expand-math)"
         raise CompileError(f"{op.name}: {hint}", op.location)
     try:
         write(program, op)

@@ -5,4 +5,4 @@ func.func @forward(%x: tensor<?x8xf32>) -> tensor<?x8xi8> {
   %q, %step = ternary.quantize %x eps = 1.0e-5 : tensor<?x8xf32> -> tensor<?x8xi8>, tensor<?xf32>
   func.return %q : tensor<?x8xi8>
 }
-// CHECK: ternary.quantize: run the passes up to fuse-elementwise before
+// CHECK: ternary.quantize: fixed point has no form of it

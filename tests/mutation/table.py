@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutation import frontends, kernels, passes, semantics
+from tests.mutation import fixed_point, frontends, kernels, passes, semantics
 from tests.mutation.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -10,4 +10,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *passes.MUTANTS,
     *kernels.MUTANTS,
     *frontends.MUTANTS,
+    *fixed_point.MUTANTS,
 )

@@ -104,6 +104,15 @@ def test_no_result_wraps_whatever_comes_in(model: RaisedModel, seed: int, rewrit
     interpreter.run([tokens, *extremes])
 
 
+def test_what_is_not_fused_yet_is_fused() -> None:
+    module = parse(RaisedModel(layers=1, hidden=16, mlp=8, vocabulary=19).text())
+    weights = weights_for(module, 0)
+    context, raised = make_context(weights), module.clone()
+    for step in (PASSES["ternarize"](), ToFixedPointPass()):
+        step.apply(context, raised)
+    assert raised.is_structurally_equivalent(lowered(module, weights, ToFixedPointPass()))
+
+
 @settings(deadline=None, max_examples=10)
 @given(SMALL_MODELS, SEEDS)
 def test_a_text_may_come_in_pieces(model: RaisedModel, seed: int) -> None:

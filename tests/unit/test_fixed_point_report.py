@@ -115,7 +115,7 @@ def test_widths_that_are_no_widths_are_wrong_usage(width: str, capsys: pytest.Ca
 
 def test_widths_that_are_too_large_are_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fixed-point", str(SMALL), "--width", "state=60"]) == 2
-    assert "state is from 8 to 32 bits" in capsys.readouterr().err
+    assert "state is from 8 to 25 bits" in capsys.readouterr().err
 
 
 @pytest.mark.slow
