@@ -1,10 +1,9 @@
 """Look-up tables of a ternary multiply-accumulate a cycle, of four designs of dot-product arrays on two families of
 devices.
 
-`--write` puts what was measured into targets/verilog/arrays/costs.json, which the compiler chooses designs by. Needs
-`sterna[fpga]`; half
-an hour. Weights are uniform over {-1, 0, 1}, activations have 8 bits; zeros count as products. A CCU2C of ECP5
-counts as two look-up tables, and memory in look-up tables is shown beside.
+`--write` puts what was measured into targets/verilog/arrays/costs.json, which the compiler chooses designs by.
+Needs `sterna[fpga]`; half an hour. Weights are uniform over {-1, 0, 1}, activations have 8 bits; zeros count as
+products. A CCU2C of ECP5 counts as two look-up tables, and memory in look-up tables is shown beside.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """The `stream` dialect: a model as stages that run side by side, joined by streams with valid and ready.
 
-A `stream.pipeline` is a graph of processes. Every value is a stream and has one reader: `stream.fork` copies one for
-several, and
-`stream.fifo` is where beats wait. What a stage computes does not depend on time, so the program means a function on
-rows
-(`semantics/stream.py`), whatever the lanes, the depths and the stalls (Kahn, "The semantics of a simple language for
-parallel programming", 1974).
+A `stream.pipeline` is a graph of processes. Every value is a stream and has one reader: `stream.fork` copies
+one for several, and `stream.fifo` is where beats wait. What a stage computes does not depend on time, so the
+program means a function on rows (`semantics/stream.py`), whatever the lanes, the depths and the stalls (Kahn,
+"The semantics of a simple language for parallel programming", 1974).
 """
 
 from __future__ import annotations

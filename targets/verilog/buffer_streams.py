@@ -8,17 +8,15 @@
                                                        %q = stream.map(%h_0, %n_0 : ...) ...
 
 The depth of a queue is the most beats that it ever holds in the schedule of one row in an empty pipeline
-(`timing.py`), plus two; with
-`rows_in_flight` above one, of so many rows that come as fast as the slowest stage takes them.
+(`timing.py`), plus two; with `rows_in_flight` above one, of so many rows that come as fast as the slowest stage
+takes them.
 
 Why no depth deadlocks: stages are deterministic processes, each reading and writing fixed numbers of beats in a
-fixed order, so the graph is
-a Kahn network; bounding a queue adds a stream of vacancies in the other direction, and the result is a Kahn network
-again. Such a network
-either stops in every order of execution or in none. One order that never stops is: let a row through an empty
-pipeline by the schedule
-above, which no queue of these depths hinders, since none holds more than it did there; the pipeline is then empty
-again, and the next row follows. So no order stops, whatever the stalls at the edges or inside.
+fixed order, so the graph is a Kahn network; bounding a queue adds a stream of vacancies in the other direction,
+and the result is a Kahn network again. Such a network either stops in every order of execution or in none. One
+order that never stops is: let a row through an empty pipeline by the schedule above, which no queue of these
+depths hinders, since none holds more than it did there; the pipeline is then empty again, and the next row
+follows. So no order stops, whatever the stalls at the edges or inside.
 """
 
 from __future__ import annotations

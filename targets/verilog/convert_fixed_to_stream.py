@@ -8,15 +8,14 @@ becomes
     %acc = stream.array %q, @w design = "adder-tree" : !stream.rows<256 by 1 : i8> -> !stream.rows<128 by 1 : i17>
     %y = stream.map(%acc, %scale : !stream.rows<128 by 1 : i17>, !stream.rows<1 by 1 : i18>) constants [] {...}
 
-Tensors of T rows are streams of rows, weights are memories of the stage that reads them, and a recurrent state is a
-memory too: it is
-neither input nor output any more. With every token comes its context: whether it begins a sequence, and which
-sequence it is of. With `output=tokens` the greatest logit's index leaves, with `output=logits` all of them do.
+Tensors of T rows are streams of rows, weights are memories of the stage that reads them, and a recurrent state
+is a memory too: it is neither input nor output any more. With every token comes its context: whether it begins
+a sequence, and which sequence it is of. With `output=tokens` the greatest logit's index leaves, with
+`output=logits` all of them do.
 
-Why it is right: each operation on rows means a function of each row and of the rows before (a state), and so does
-its stage; the
-interpreter of the pipeline (`dialects/semantics/stream.py`) gives the integers that it gives for the fixed-point
-program.
+Why it is right: each operation on rows means a function of each row and of the rows before (a state), and so
+does its stage; the interpreter of the pipeline (`dialects/semantics/stream.py`) gives the integers that it
+gives for the fixed-point program.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Predicts a folded, buffered pipeline: cycles of a token, tokens a second, and what each stage takes of the device.
 
-Cycles come from the model of the circuits in `timing.py`, which is exact where nothing stalls. Resources come from
-the circuits too: bits of
-registers, of adders and choices, of memories, and widths of products; for arrays from what synthesis measured
-(`arrays/costs.py`).
+Cycles come from the model of the circuits in `timing.py`, which is exact where nothing stalls. Resources come
+from the circuits too: bits of registers, of adders and choices, of memories, and widths of products; for arrays
+from what synthesis measured (`arrays/costs.py`).
 """
 
 from __future__ import annotations

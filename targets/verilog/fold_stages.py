@@ -10,21 +10,18 @@ with `interval = 64` becomes
     %a_n = stream.lanes %a : !stream.rows<128 by 8 : i17> -> !stream.rows<128 by 2 : i17>
     %y = stream.map(%a_n : !stream.rows<128 by 2 : i17>) ...
 
-A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what it
-takes: with one
-interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow compilers; Umuroglu et al.,
-FINN, doi
-10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD columns; of those that meet the interval it
-gets the fewest products a
-cycle and, of equals, those whose array and registers are smallest. A row is only cut into equal beats, so lanes
-divide its size.
+A pipeline gives as many rows as its slowest stage, so to make one stage faster than the others is to waste what
+it takes: with one interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow
+compilers; Umuroglu et al., FINN, doi 10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD
+columns; of those that meet the interval it gets the fewest products a cycle and, of equals, those whose array
+and registers are smallest. A row is only cut into equal beats, so lanes divide its size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from math import gcd
+from math import lcm
 
 import numpy as np
 from xdsl.context import Context
@@ -219,8 +216,9 @@ def _read(op: Operation, index: int, lanes: int, made: dict[tuple[SSAValue, int]
     if given == lanes:
         return
     if (found := made.get((value, lanes))) is None:
-        shared = gcd(given, lanes)
-        steps = [lanes] if shared in (given, lanes) else [shared, lanes]
+        # Through a number of lanes that both divide, which is no slower than the slower of them.
+        wide = lcm(given, lanes)
+        steps = [lanes] if wide in (given, lanes) else [wide, lanes]
         found = value
         for step in steps:
             adapter = LanesOp(found, step)

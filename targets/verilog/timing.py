@@ -1,9 +1,8 @@
 """When each beat moves, if nothing outside stalls: the model of every stage's circuit, in cycles.
 
-For one row or several the times are found stage by stage, in order of the graph, by max-plus recurrences on whole
-arrays: a
-stage takes beat n when all its inputs have it and one cycle after it took beat n - 1. Queues are taken as unbounded;
-what they then hold at most is the depth that they need (`buffer_streams.py`).
+For one row or several the times are found stage by stage, in order of the graph, by max-plus recurrences on
+whole arrays: a stage takes beat n when all its inputs have it and one cycle after it took beat n - 1. Queues
+are taken as unbounded; what they then hold at most is the depth that they need (`buffer_streams.py`).
 """
 
 from __future__ import annotations

@@ -14,10 +14,9 @@ it."""
 class Array:
     """A dot-product array in Verilog: `rows` sums of `columns` products in every cycle.
 
-    Ports: `clock`, `advance` (a cycle counts only if it is high), `x` (columns * activation_bits bits), and, where
-    weights
-    are streamed, `w` (rows * columns * weight_bits / columns bits) and `first`; `y` (rows * sum_bits bits) follows
-    `latency` cycles later.
+    Ports: `clock`, `advance` (a cycle counts only if it is high), `x` (columns * activation_bits bits), and,
+    where weights are streamed, `w` (rows * columns * weight_bits / columns bits) and `first`; `y` (rows *
+    sum_bits bits) follows `latency` cycles later.
     """
 
     module: str

@@ -1,11 +1,9 @@
 """An array for streamed weights with tables: all 27 sums of three activations, which every row looks up.
 
 Before an activation block is used its tables are filled, one entry a cycle, along a Gray code of the 27 sign
-patterns: each entry
-is the one before plus or minus one activation. A weight group's code is its entry's number on that path, so the
-address counts.
-After those 27 cycles each row reads one entry a group and adds the entries up. Tables live in look-up tables used as
-memory.
+patterns: each entry is the one before plus or minus one activation. A weight group's code is its entry's number
+on that path, so the address counts. After those 27 cycles each row reads one entry a group and adds the entries
+up. Tables live in look-up tables used as memory.
 """
 
 from __future__ import annotations

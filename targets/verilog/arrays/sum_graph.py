@@ -1,9 +1,9 @@
 """Sums of signed inputs as a graph of adders: what an array whose weights are constants consists of.
 
-A node is an input, or the sum of two or three nodes, each of which may be negated: an adder subtracts at no cost.
-Sums that
-several rows have in common are found greedily, the pair that most rows share first (the pairwise elimination of common
-subexpressions of multiple constant multiplication; Hosangadi, Fallah and Kastner, doi 10.1109/TCAD.2005.859490).
+A node is an input, or the sum of two or three nodes, each of which may be negated: an adder subtracts at no
+cost. Sums that several rows have in common are found greedily, the pair that most rows share first (the
+pairwise elimination of common subexpressions of multiple constant multiplication; Hosangadi, Fallah and
+Kastner, doi 10.1109/TCAD.2005.859490).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 // sum = a + b + c, with those negated whose bit is set in NEGATE ({c, b, a}; two at most): one look-up table a bit on
 // Xilinx, where it compresses three bits to a sum and a majority, and the carry chain adds the majorities.
 //
-// STERNA_XILINX selects the primitives, which a synthesizer does not infer; `prove-add3` in the tests shows them equal.
+// STERNA_XILINX selects the primitives, which a synthesizer does not infer; tests prove them equal to the plain sum.
 module add3 #(
     parameter int WIDTH = 10,
     parameter bit [2:0] NEGATE = 3'b000

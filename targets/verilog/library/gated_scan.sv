@@ -67,26 +67,26 @@ module gated_scan #(
       end
     end
 
-  logic [ADDRESS-1:0] address[3];
+  logic [ADDRESS-1:0] address_0, address_1, address_2;
   logic fresh_1;
   logic [LANES*S-1:0] state_1;
   logic [LANES*F-1:0] f_1;
   logic [LANES*I-1:0] i_1, i_2;
   logic [LANES*(F+S)-1:0] product_2;
   logic [LANES*S-1:0] s_2;
-  assign address[0] = ADDRESS'(sequence_number * BEATS + 32'(beat));
+  assign address_0 = ADDRESS'(sequence_number * BEATS + 32'(beat));
   always_ff @(posedge clock)
     if (advance) begin
-      address[1] <= address[0];
-      address[2] <= address[1];
-      state_1 <= memory[address[0]];
+      address_1 <= address_0;
+      address_2 <= address_1;
+      state_1 <= memory[address_0];
       fresh_1 <= fresh;
       f_1 <= f_data;
       i_1 <= i_data;
       i_2 <= i_1;
       s_data <= s_2;
     end
-  always_ff @(posedge clock) if (advance && busy[1]) memory[address[2]] <= s_2;
+  always_ff @(posedge clock) if (advance && busy[1]) memory[address_2] <= s_2;
 
   for (genvar lane = 0; lane < LANES; lane++) begin : lanes
     logic signed [F-1:0] f;

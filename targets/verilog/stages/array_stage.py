@@ -1,9 +1,8 @@
 """`stream.array`: a matrix of trits times each row.
 
 With weights in a memory (`adder-tree`) the row is kept while PE outputs at a time are made of it, SIMD inputs a
-cycle: M / PE
-passes of K / SIMD cycles. The first pass takes the row as it comes. With weights as wiring the whole row comes in
-one beat.
+cycle: M / PE passes of K / SIMD cycles. The first pass takes the row as it comes. With weights as wiring the
+whole row comes in one beat.
 """
 
 from __future__ import annotations

@@ -1,0 +1,74 @@
+"""Small models of any size, folded in any way: the pipeline means the fixed-point program, and its hardware means it
+too."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sterna.dialects.interpreter import run
+from sterna.dialects.semantics.stream import PipelineInterpreter
+from sterna.dialects.stream import FifoOp, LanesOp, YieldOp
+from sterna.targets.verilog.circuits import map_latencies
+from sterna.targets.verilog.timing import interval, schedule
+from tests.stream_programs import SmallModel
+from tests.verilog_designs import SimulatedDesign, pipeline_in, to_pipeline
+
+MODELS = st.builds(
+    SmallModel,
+    vocabulary=st.integers(2, 20),
+    hidden=st.integers(2, 12),
+    inner=st.integers(1, 14),
+    seed=st.integers(0, 99),
+)
+INTERVALS = st.integers(1, 200)
+
+
+@settings(deadline=None, max_examples=25)
+@given(MODELS, INTERVALS, st.integers(0, 99))
+def test_pipeline_means_what_the_program_means(model: SmallModel, cycles: int, seed: int):
+    program, weights = model.module(), model.weights()
+    tokens = np.random.default_rng(seed).integers(0, model.vocabulary, 5)
+    logits, _ = run(program, [tokens, np.zeros(model.inner, np.float32)], weights=weights)
+    module = to_pipeline(program, weights, interval=cycles)
+    (found,) = PipelineInterpreter(module, weights).outputs(
+        [tokens.reshape(-1, 1), np.zeros((5, 1), np.int64)]
+    )
+    assert (found == logits * 64).all()
+
+
+@settings(deadline=None, max_examples=25)
+@given(MODELS, INTERVALS)
+def test_no_queue_holds_more_than_its_depth(model: SmallModel, cycles: int):
+    module = to_pipeline(model.module(), model.weights(), interval=cycles)
+    pipeline = pipeline_in(module)
+    timed = schedule(pipeline, np.zeros(1, np.int64), map_latencies(module, pipeline))
+    for op in pipeline.body.block.ops:
+        if isinstance(op, FifoOp):
+            (use,) = op.result.uses
+            gone = np.searchsorted(timed.taken[use.operation, use.index], timed.made[op.x])
+            assert (np.arange(1, len(gone) + 1) - gone).max() <= op.depth.value.data
+        elif not isinstance(op, LanesOp | YieldOp):
+            # A recurrence of few beats waits for its own state.
+            assert interval(op) <= max(cycles, 6)
+
+
+@pytest.mark.slow  # Verilator and a C++ compiler: ten seconds an example
+@settings(deadline=None, max_examples=3)
+@given(MODELS, INTERVALS, st.integers(1, 99))
+def test_hardware_means_what_the_pipeline_means(model: SmallModel, cycles: int, seed: int):
+    module = to_pipeline(model.module(), model.weights(), interval=cycles, sequences=2)
+    rng = np.random.default_rng(seed)
+    tokens = [
+        (int(rng.integers(model.vocabulary)), int(rng.random() < 0.3), int(rng.integers(2))) for _ in range(6)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        design = SimulatedDesign.build(module, model.weights(), Path(folder), stalls=True)
+        design.check_every_stream(
+            tokens, gaps=int(rng.integers(200)), pauses=int(rng.integers(200)), seed=seed
+        )
