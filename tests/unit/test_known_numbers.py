@@ -8,6 +8,7 @@ import pytest
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.interpreter import run
 from sterna.passes.fuse_elementwise import FuseElementwisePass
+from sterna.passes.fuse_loops import FuseLoopsPass
 from sterna.targets.program import InputError
 from tests.cpu_programs import Array, PlannedProgram, isa_names, trits
 
@@ -30,6 +31,14 @@ def of_two(operation: str, element: str) -> PlannedProgram:
 def test_quotients_that_are_exact_and_that_are_not_in_every_quadrant(isa: str, operation: str) -> None:
     a = np.array([6, -6, 6, -6, 7, -7, 7, -7, 0, 0, 1, -1, 2**31 - 1, -(2**31), 9, -9, 3], np.int32)
     b = np.array([3, 3, -3, -3, 3, 3, -3, -3, 5, -5, 2, 2, -1, -1, 9, 9, 0], np.int32)
+    of_two(f"arith.{operation}", "i32").check([a[None], b[None]], isa=isa, threads=1)
+
+
+@ISA
+@pytest.mark.parametrize("operation", ["shli", "shrsi", "shrui"])
+def test_shifts_by_as_much_as_the_width_and_more(isa: str, operation: str) -> None:
+    a = np.array([1, -1, 5, -5, 2**30, -(2**31), 1, -1, 7, -7, 3, -3, 1, -1, 9, -9, 1], np.int32)
+    b = np.array([31, 31, 32, 32, 32, 32, 33, 33, 0, 0, 64, 64, -1, -1, 1, 1, 30], np.int32)
     of_two(f"arith.{operation}", "i32").check([a[None], b[None]], isa=isa, threads=1)
 
 
@@ -174,5 +183,42 @@ def test_fusing_moves_nothing_before_what_it_reads() -> None:
     module = parse(text)
     (expected,) = run(module, inputs)
     FuseElementwisePass().apply(make_context(), module)
+    (found,) = run(parse(str(module)), inputs)
+    assert found.tobytes() == expected.tobytes()
+
+
+@ISA
+def test_a_norm_reads_nothing_of_the_padding(isa: str) -> None:
+    """An elementwise kernel writes whole vectors: behind the last column of its result stand ones."""
+    row = "tensor<?x17xf32>"
+    program = PlannedProgram(
+        f"""func.func @forward(%x : {row}, %g : tensor<17xf32>) -> {row} {{
+          %a = ternary.elementwise(%x : {row}) {{
+          ^bb0(%e : f32):
+            %one = arith.constant 1.0 : f32
+            %f = arith.addf %e, %one : f32
+            ternary.yield %f : f32
+          }} -> {row}
+          %y = ternary.rms_norm %a, %g eps = 1.0e-06 lanes = 16 : {row}, tensor<17xf32>
+          func.return %y : {row}
+        }}""",
+        {},
+    )
+    program.check([np.full((3, 17), -0.9, np.float32), np.ones(17, np.float32)], isa=isa, threads=1)
+
+
+def test_a_cycle_of_three_axes_is_fused_as_itself_and_not_as_its_inverse() -> None:
+    text = """
+    func.func @forward(%x : tensor<2x3x4xf32>, %z : tensor<3x4x2xf32>) -> tensor<3x4x2xf32> {
+      %out = tensor.empty() : tensor<3x4x2xf32>
+      %t = linalg.transpose ins(%x:tensor<2x3x4xf32>) outs(%out:tensor<3x4x2xf32>) permutation = [1, 2, 0]
+      %y = arith.addf %t, %z : tensor<3x4x2xf32>
+      func.return %y : tensor<3x4x2xf32>
+    }"""
+    inputs = [np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.ones((3, 4, 2), np.float32)]
+    module = parse(text)
+    (expected,) = run(module, inputs)
+    FuseLoopsPass().apply(make_context(), module)
+    assert "linalg.transpose" not in str(module)
     (found,) = run(parse(str(module)), inputs)
     assert found.tobytes() == expected.tobytes()

@@ -55,6 +55,9 @@ def run(
 ) -> Callable[..., tuple[int, str, str]]:
     def call(*options: str, examples: int = 5) -> tuple[int, str, str]:
         arguments = ["verify", str(model_file), "--size", "T=T", "--examples", str(examples), *options]
+        if "--targets" not in options:
+            # Others need tools that are slow, or a machine that is not here.
+            arguments += ["--targets", "cpu"]
         code = cli.main([*arguments, "--reproducers", str(tmp_path / "found")])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
