@@ -71,7 +71,7 @@ SMALL_MODELS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 @given(SMALL_MODELS, SEEDS)
 def test_a_model_stays_close(model: RaisedModel, seed: int) -> None:
     """int8 steps may flip, and the numbers of a row of one column are signs: hence the mean."""
@@ -113,7 +113,7 @@ def test_what_is_not_fused_yet_is_fused() -> None:
     assert raised.is_structurally_equivalent(lowered(module, weights, ToFixedPointPass()))
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(SMALL_MODELS, SEEDS)
 def test_a_text_may_come_in_pieces(model: RaisedModel, seed: int) -> None:
     """What a state is outside is exactly what it is inside."""
