@@ -75,6 +75,7 @@ Examples:
   sterna compile CHECKPOINT --emit mlir --stage imported
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
+  sterna compile CHECKPOINT --target triton --emit ptx --isa cuda:80
   sterna compile CHECKPOINT --target verilog --device ecp5-85k -o build/fpga
 
 \b
@@ -199,12 +200,14 @@ def run(
     "-o", "--output", type=click.Path(path_type=Path), help="The artifact to write, or the file for --emit."
 )
 @click.option(
-    "--emit", "kind", help="Print mlir, or what the target emits (cpu: llvm, asm), instead of an artifact."
+    "--emit",
+    "kind",
+    help="Print mlir, or what the target emits (cpu: llvm, asm; triton: triton, ttir, ptx), not an artifact.",
 )
 @click.option(
     "--stage", help="With --emit mlir: imported, raised, fused, scheduled, or any pass. Default: the last."
 )
-@click.option("--isa", help="With --emit llvm or asm: the instruction set.")
+@click.option("--isa", help="With --emit of code: the instruction set (avx2, cuda:90, ...).")
 @click.option(
     "--max-rows", type=click.IntRange(1, 4096), default=64, show_default=True, help="Tokens a kernel takes."
 )

@@ -69,7 +69,6 @@ RESERVED = frozenset(
         "ROWS",
         "CHANNELS",
         "TILES",
-        "SPLIT",
         "DP4A",
         "MANY",
     }
@@ -128,9 +127,11 @@ class Host:
 
     file: File
     lines: list[str] = field(default_factory=list[str])
-    names: Names = field(default_factory=lambda: Names(set(RESERVED)))
     values: dict[SSAValue, str] = field(default_factory=dict[SSAValue, str])
     """The Python expression of every tensor, and of every scalar."""
+
+    def __post_init__(self) -> None:
+        self.names = Names(set(RESERVED), outer=self.file.names)
 
     def expression(self, value: SSAValue) -> str:
         if value not in self.values and isinstance(value.owner, arith.ConstantOp):

@@ -227,17 +227,15 @@ def i2_vector_product(
     K: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILES: tl.constexpr,
-    SPLIT: tl.constexpr,
     DP4A: tl.constexpr,
 ):
-    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`, over this program's share of the columns.
+    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns.
 
     A byte holds the trits + 1 of columns 64 apart, so a 32-bit word masked by 0x03 << 2f in every byte meets four
     consecutive activations, and `dot4` takes it without a shift: the sums of field f are 4^f times too large until the
     end. They stay below 2^31 for K < 2^19. What the 1 in trit + 1 adds, sum(q), is taken away.
     """
     ACROSS: tl.constexpr = (K + 255) // 256
-    SHARE: tl.constexpr = (ACROSS + SPLIT - 1) // SPLIT
     ROWS: tl.constexpr = t.shape[0]
     CHANNELS: tl.constexpr = m.shape[0]
     word = tl.arange(0, TILES * 16)
@@ -252,10 +250,8 @@ def i2_vector_product(
     acc2 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     acc3 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
-    begin = tl.program_id(2) * SHARE
-    end = min(begin + SHARE, ACROSS)
-    for first in range(begin, end, TILES):
-        inside = (first + tile < end)[None, None, :]
+    for first in range(0, ACROSS, TILES):
+        inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 16) + word % 16
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
         wanted = (t < rows)[:, None, None] & inside
@@ -265,7 +261,7 @@ def i2_vector_product(
         acc2 = dot4(packed & 0x30303030, tl.load(q_at + 32, wanted, 0), acc2, DP4A)
         acc3 = dot4(packed & -0x3F3F3F40, tl.load(q_at + 48, wanted, 0), acc3, DP4A)
         words = first * 64 + tl.arange(0, TILES * 64)
-        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < end * 64)[None, :], 0)
+        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < ACROSS * 64)[None, :], 0)
         ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
     fields = acc0 + (acc1 >> 2) + (acc2 >> 4) + (acc3 >> 6)
     return tl.sum(fields, axis=2) - tl.sum(ones, axis=1)[:, None]

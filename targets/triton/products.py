@@ -14,8 +14,8 @@ from sterna.dialects.ternary import AccumulateOp, ProjectOp, tensor
 from sterna.targets.triton.kernel import Builder, Host, Shape, place, product_text, tile_rows_of
 from sterna.targets.triton.source import call
 
-FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "SPLIT": 1, "MANY": False, "DP4A": True, "MAGNITUDE": 1}
-MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": True, "MAGNITUDE": 64}
+FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "MANY": False, "DP4A": True, "MAGNITUDE": 1}
+MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "MANY": True, "DP4A": True, "MAGNITUDE": 64}
 """The constants of a kernel, as an example of each way that it has."""
 
 MOST_COLUMNS = 1 << 19
@@ -83,7 +83,7 @@ class Product:
             "if MANY:",
             f"    {name} = {b.call('i2_matrix_product', shape)}",
             "else:",
-            f"    {name} = {b.call('i2_vector_product', shape, 'TILES', 'SPLIT', 'DP4A')}",
+            f"    {name} = {b.call('i2_vector_product', shape, 'TILES', 'DP4A')}",
         ]
         return name
 

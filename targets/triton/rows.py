@@ -114,7 +114,7 @@ class RowKernel:
             b.lines.append(f"inside = k < {self.columns}")
         for op in self.ops:
             self.emit_op(op)
-        b.doc += map(place, self.ops)
+        b.doc += dict.fromkeys(map(place, self.ops))
         kernel = b.kernel(num_warps=max(1, min(8, self.block // 512)))
         options = ["STEP=batch.length == 1"] if b.constants else []
         rows = product_text(self.leading, "batch.rows")

@@ -70,7 +70,7 @@ FEW_ROWS = 4
 """Rows of a call up to which words of packed trits are multiplied one row at a time; more go to the tensor cores."""
 
 FEW = [
-    triton.Config({"CHANNELS": channels, "TILES": tiles, "SPLIT": 1}, num_warps=warps)
+    triton.Config({"CHANNELS": channels, "TILES": tiles}, num_warps=warps)
     for channels, tiles, warps in (
         (4, 4, 2),
         (4, 8, 4),
@@ -106,7 +106,7 @@ class Product:
     def __init__(self, kernel, m: int) -> None:
         few, many = FEW, MANY
         if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
-            few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
+            few = [triton.Config({"CHANNELS": 256, "TILES": 4})]
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
         self.m, self.kernel = m, kernel
         self.few = triton.autotune(few, key=["ROWS"], cache_results=True)(kernel)
@@ -114,14 +114,14 @@ class Product:
 
     def __call__(self, rows: int, *arguments) -> None:
         def grid(meta):
-            return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"]), meta["SPLIT"]
+            return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"])
 
         magnitude = triton.next_power_of_2(max(rows, 1))
         if rows <= FEW_ROWS:
             constants = {"ROWS": magnitude, "MANY": False, "DP4A": CUDA, "MAGNITUDE": magnitude}
             self.few[grid](*arguments, rows, **constants, **EXACT)
         else:
-            constants = {"TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": CUDA, "MAGNITUDE": magnitude}
+            constants = {"TILES": 1, "MANY": True, "DP4A": CUDA, "MAGNITUDE": magnitude}
             self.many[grid](*arguments, rows, **constants, **EXACT)
 
 

@@ -52,13 +52,23 @@ class Names:
     """Distinct Python identifiers, near to what was asked for."""
 
     taken: set[str] = field(default_factory=set[str])
+    outer: Names | None = None
+    """Names of the file, which these hide nowhere."""
+    inner: set[str] = field(default_factory=set[str])
+    """All that were ever given by those whose `outer` this is."""
+
+    def is_free(self, name: str) -> bool:
+        hidden = self.outer is not None and name in self.outer.taken
+        return not (name in self.taken or name in self.inner or hidden or keyword.iskeyword(name))
 
     def new(self, wanted: str) -> str:
         stem = identifier(wanted)
         name, number = stem, 1
-        while name in self.taken or keyword.iskeyword(name):
+        while not self.is_free(name):
             name, number = f"{stem}_{number}", number + 1
         self.taken.add(name)
+        if self.outer is not None:
+            self.outer.inner.add(name)
         return name
 
 
