@@ -153,10 +153,22 @@ class Emitter:
                 group.ops.append(op)
             else:
                 self.statement(op, host)
-        parameters = ["batch: Batch", *(["weights: dict[str, torch.Tensor]"] if is_entry else [])]
+        weights = ["weights: dict[str, torch.Tensor]"] if self.takes_weights(function) else []
+        parameters = ["batch: Batch", *weights]
         name = self.function_names[function.sym_name.data]
         head = definition(name, [*parameters, *(f"{each}: torch.Tensor" for each in arguments)])
         return [*head, *indented(host.lines)]
+
+    def takes_weights(self, function: func.FuncOp) -> bool:
+        """Whether the function, or one that it calls, loads a weight itself: those of equal layers are arguments."""
+        if function is self.entry:
+            return True
+        for op in function.body.block.ops:
+            if isinstance(op, LoadOp):
+                return True
+            if isinstance(op, func.CallOp) and self.takes_weights(self.functions[op.callee.string_value()]):
+                return True
+        return False
 
     def statement(self, op: Operation, host: Host) -> None:
         match op:
@@ -185,7 +197,9 @@ class Emitter:
                 raise AssertionError(op.name)
 
     def call(self, op: func.CallOp, host: Host) -> None:
-        name = self.function_names[op.callee.string_value()]
+        callee = op.callee.string_value()
+        name = self.function_names[callee]
+        given = ["batch", *(["weights"] if self.takes_weights(self.functions[callee]) else [])]
         results: list[str] = []
         for result in op.results:
             host.values[result] = host.names.new(result.name_hint or "value")
@@ -193,7 +207,7 @@ class Emitter:
         before = f"{', '.join(results)} = " if results else ""
         if where := describe_location(op.location):
             host.lines.append(f"# {where}")
-        host.lines += call(name, ["batch", *map(host.expression, op.operands)], before=before)
+        host.lines += call(name, [*given, *map(host.expression, op.operands)], before=before)
 
     def table(self) -> list[str]:
         lines = ["WEIGHTS: dict[str, tuple[int, int, torch.dtype]] = {"]

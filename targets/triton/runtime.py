@@ -47,8 +47,8 @@ class Batch:
         return self.texts * self.length
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Memory for a tensor whose rows are padded: 256 elements of int8, 16 of others. One axis of T is dense."""
-        if not shape or (len(shape) == 1 and shape[0] == self.rows):
+        """Memory for a tensor whose rows are padded: 256 elements of int8, 16 of others."""
+        if not shape:
             return torch.empty(shape, dtype=dtype, device=self.device)
         multiple = 256 if dtype == torch.int8 else 16
         padded = (*shape[:-1], -(-shape[-1] // multiple) * multiple)
@@ -57,13 +57,17 @@ class Batch:
     def place(self, value: torch.Tensor) -> torch.Tensor:
         """An input where kernels expect it: on the device, its rows padded; itself if it lies so."""
         placed = self.empty(tuple(value.shape), value.dtype)
-        if value.device == placed.device and value.stride() == placed.stride():
-            return value
-        return placed.copy_(value)
+        lies_so = value.device == placed.device and value.stride() == placed.stride()
+        return value if lies_so and room(value) >= room(placed) else placed.copy_(value)
 
     def state(self, given: torch.Tensor, columns: int) -> torch.Tensor:
         """Memory `[texts, columns]` for the state that follows the given one."""
         return given if self.in_place else self.empty((self.texts, columns), given.dtype)
+
+
+def room(value: torch.Tensor) -> int:
+    """Bytes from the first element to the end of the memory: a single row may lie as a padded one does, and end early."""
+    return value.untyped_storage().nbytes() - value.storage_offset() * value.element_size()
 
 
 FEW_ROWS = 4

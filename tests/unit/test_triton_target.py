@@ -64,6 +64,36 @@ def test_equal_layers_share_kernels() -> None:
     assert len(re.findall(r"^    project_0\(", text, re.MULTILINE)) == 3
 
 
+def test_a_private_function_loads_its_own_weight() -> None:
+    text = emit_module(
+        parse("""
+        ternary.weight @g attributes {offset = 0 : i64} : tensor<16xf32>
+        func.func private @inner(%x : tensor<?x16xf32>) -> tensor<?x16xf32> attributes {ternary.arena_bytes = 0 : i64} {
+          %g = ternary.load @g : tensor<16xf32>
+          %y = ternary.rms_norm %x, %g eps = 1.0e-6 lanes = 16 : tensor<?x16xf32>, tensor<16xf32>
+          func.return %y : tensor<?x16xf32>
+        }
+        func.func @forward(%x : tensor<?x16xf32>) -> tensor<?x16xf32> attributes {ternary.arena_bytes = 0 : i64} {
+          %y = func.call @inner(%x) : (tensor<?x16xf32>) -> tensor<?x16xf32>
+          func.return %y : tensor<?x16xf32>
+        }
+        """)
+    )
+    assert "def inner(batch: Batch, weights: dict[str, torch.Tensor], x: torch.Tensor)" in text
+    assert "inner(batch, weights, x)" in text
+
+
+def test_a_single_row_has_the_room_that_kernels_read() -> None:
+    import torch
+    from sterna.targets.triton.runtime import Batch
+
+    batch = Batch(texts=1, length=1, device=torch.device("cpu"))
+    for row in (torch.zeros(64, dtype=torch.int8), torch.zeros((1, 64), dtype=torch.int8)):
+        placed = batch.place(row)
+        assert placed.shape == row.shape and placed.untyped_storage().nbytes() == 256
+        assert batch.place(placed) is placed
+
+
 def test_a_function_of_math_is_printed_once() -> None:
     assert emit_module(layers(3).module).count("def exp(x):") == 1
 
