@@ -66,7 +66,7 @@ class Batch:
 
 
 def room(value: torch.Tensor) -> int:
-    """Bytes from the first element to the end of the memory: a single row may lie as a padded one does, and end early."""
+    """Bytes from the first element to the end of the memory. A single row may lie as a padded one, and end early."""
     return value.untyped_storage().nbytes() - value.storage_offset() * value.element_size()
 
 
