@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from xdsl.dialects.builtin import ModuleOp
 
 from sterna.dialects.context import parse
+from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import run
 from sterna.dialects.weights import ArrayStore, WeightStore
 from sterna.instruments.inputs import entry_function, generate_inputs
@@ -28,11 +29,13 @@ Array = npt.NDArray[Any]
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "ir.md").read_text(encoding="utf-8")
 AT_COMPILE_TIME = ("ternary.weight", "ternary.absmean", "ternary.ternarize")
-PROGRAMS = [
+IN_THE_DOCUMENT = [
     re.sub(r"func.func @\w+", "func.func @forward", program)
     for program in re.findall(r"^```mlir\n(.*?)^```$", DOCUMENT, re.M | re.S)
     if program.count("func.func") == 1 and not any(name in program for name in AT_COMPILE_TIME)
 ]
+IN_FIXED_POINT = [program for program in IN_THE_DOCUMENT if re.search(r"\bfixed\.", program)]
+PROGRAMS = [program for program in IN_THE_DOCUMENT if program not in IN_FIXED_POINT]
 
 EDGES = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, 127.5, 1e-40, 3e38, -3e38, np.inf, -np.inf, np.nan]
 
@@ -63,6 +66,12 @@ def assert_same(module: ModuleOp, inputs: list[Array], weights: WeightStore | No
 def test_every_program_of_the_document_leaves(program: str, rows: int) -> None:
     module = parse(program)
     assert_same(module, generate_inputs(module, entry_function(module), rows=rows))
+
+
+@pytest.mark.parametrize("program", IN_FIXED_POINT)
+def test_a_program_in_fixed_point_stays(program: str) -> None:
+    with pytest.raises(CompileError, match=r"operations? ha(s|ve) no ONNX form: fixed\."):
+        to_onnx(parse(program), ArrayStore(), Inline(), no_progress)
 
 
 def one_op(op: str, operands: dict[str, str], result: str) -> ModuleOp:

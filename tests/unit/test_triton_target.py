@@ -85,6 +85,7 @@ def test_a_private_function_loads_its_own_weight() -> None:
 
 def test_a_single_row_has_the_room_that_kernels_read() -> None:
     import torch
+
     from sterna.targets.triton.runtime import Batch
 
     batch = Batch(texts=1, length=1, device=torch.device("cpu"))

@@ -16,6 +16,6 @@ RECIPES: dict[str, Recipe] = {
     **reductions.RECIPES,
     **ternary.RECIPES,
 }
-"""Every operation that the interpreter runs, the plainest first: a failure shrinks towards the first."""
+"""Every operation that the interpreter runs but those in fixed point, the plainest first: a failure shrinks to those."""
 
 ALL: dict[str, Recipe] = {**RECIPES, **IDIOMS}
