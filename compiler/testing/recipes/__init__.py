@@ -16,6 +16,6 @@ RECIPES: dict[str, Recipe] = {
     **reductions.RECIPES,
     **ternary.RECIPES,
 }
-"""Every operation that the interpreter runs but those in fixed point, the plainest first: a failure shrinks to those."""
+"""Every operation that the interpreter runs, but for fixed point. The plainest come first: failures shrink to them."""
 
 ALL: dict[str, Recipe] = {**RECIPES, **IDIOMS}
