@@ -67,7 +67,7 @@ class Batch:
 
 def room(value: torch.Tensor) -> int:
     """Bytes from the first element to the end of the memory. A single row may lie as a padded one, and end early."""
-    return value.untyped_storage().nbytes() - value.storage_offset() * value.element_size()
+    return value.untyped_storage().nbytes() - int(value.storage_offset()) * value.element_size()
 
 
 FEW_ROWS = 4
