@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 
 from sterna.dialects.context import parse
@@ -147,3 +148,12 @@ builtin.module {{
                 "head": trits(v, d),
             }
         )
+
+
+MODELS = st.builds(
+    SmallModel,
+    vocabulary=st.integers(2, 20),
+    hidden=st.integers(2, 12),
+    inner=st.integers(1, 14),
+    seed=st.integers(0, 99),
+)

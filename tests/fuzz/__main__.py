@@ -18,9 +18,10 @@ from tests.fuzz.findings import FOLDER, TOTALS
 
 
 def main() -> int:
+    from tests.fuzz.compiler import COMPILERS
     from tests.fuzz.targets import TARGETS
 
-    names = [*TARGETS, "compiler"]
+    names = [*TARGETS, *COMPILERS]
     parser = argparse.ArgumentParser("fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=600, help="for all targets together")
     parser.add_argument("targets", nargs="*", choices=[[], *names], help="all, if none is named")

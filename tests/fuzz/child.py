@@ -59,10 +59,10 @@ def fuzz_readers(name: str, seconds: int) -> None:
     atheris.Fuzz()
 
 
-def fuzz_compiler(seconds: int) -> None:
+def fuzz_compiler(name: str, seconds: int) -> None:
     from tests.fuzz.compiler import fuzz
 
-    findings = Findings("compiler", SECONDS_TO_SHRINK)
+    findings = Findings(name, SECONDS_TO_SHRINK)
     generator = random.Random(time.time_ns())
     end = time.monotonic() + seconds
     programs = 0
@@ -73,7 +73,7 @@ def fuzz_compiler(seconds: int) -> None:
 
     while time.monotonic() < end:
         data = generator.randbytes(8)
-        findings.try_input(lambda number: fuzz(int.from_bytes(number, "little"), counted), data)
+        findings.try_input(lambda number: fuzz(name, int.from_bytes(number, "little"), counted), data)
         findings.executions = programs
     findings.report()
 
@@ -82,8 +82,8 @@ def main() -> None:
     name, seconds = sys.argv[1], int(sys.argv[2])
     sys.path.insert(0, str(Path.cwd()))
     limit_memory(ADDRESS_SPACE)
-    if name == "compiler":
-        fuzz_compiler(seconds)
+    if name.startswith("compiler-"):
+        fuzz_compiler(name, seconds)
     else:
         fuzz_readers(name, seconds)
 

@@ -16,16 +16,9 @@ from sterna.dialects.semantics.stream import PipelineInterpreter
 from sterna.dialects.stream import FifoOp, LanesOp, YieldOp
 from sterna.targets.verilog.circuits import map_latencies
 from sterna.targets.verilog.timing import interval, schedule
-from tests.stream_programs import SmallModel
+from tests.stream_programs import MODELS, SmallModel
 from tests.verilog_designs import SimulatedDesign, pipeline_in, to_pipeline
 
-MODELS = st.builds(
-    SmallModel,
-    vocabulary=st.integers(2, 20),
-    hidden=st.integers(2, 12),
-    inner=st.integers(1, 14),
-    seed=st.integers(0, 99),
-)
 INTERVALS = st.integers(1, 200)
 
 

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sterna.dialects.context import make_context
-from sterna.dialects.interpreter import ModuleInterpreter
-from sterna.in_memory import load_planned
-from sterna.lowering import parse_passes
-from sterna.pass_runner import run_passes
-from sterna.targets.triton import TritonTarget
-from sterna.targets.triton.engine import INTERPRETER
 from sterna.testing import ROW_OPS, inputs_of, ir_modules
 from sterna.testing import ROWS as ROW_LIMITS
-from tests.cpu_programs import same_bits
+from tests.gpu_programs import check_on_gpu
 from tests.property.test_cpu_kernels import (
     SHAPES,
     WEIGHTS,
@@ -105,14 +98,5 @@ def test_nothing_overflows_where_every_product_is_the_largest() -> None:
 )
 @given(data=st.data())
 def test_generated_programs_on_rows(data: st.DataObject) -> None:
-    """Against the interpreter on what the passes made of it: fusing a norm with a quantization moves a rounding."""
     program = data.draw(ir_modules(ROW_OPS, limits=ROW_LIMITS))
-    inputs = data.draw(inputs_of(program.module))
-    planned, target = program.module.clone(), TritonTarget()
-    passes = parse_passes(target, target.pipeline())
-    run_passes(make_context(program.store), planned, passes, verify=False)
-    with np.errstate(all="ignore"):
-        expected = ModuleInterpreter(planned, program.store).run(inputs)
-        found = load_planned(planned, program.store, "triton", isa=INTERPRETER).run(inputs)
-    for a, b in zip(found, expected, strict=True):
-        assert same_bits(a, b), f"{program!r}: {inputs}"
+    check_on_gpu(program, data.draw(inputs_of(program.module)))
