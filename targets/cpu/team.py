@@ -45,9 +45,16 @@ class _Crew:
             threading.Thread(target=self._work, args=(n + 1, start), name=name, daemon=True).start()
 
     def _work(self, number: int, start: threading.Semaphore) -> None:
-        while start.acquire() and (task := self._task) is not None:
-            task(number)
-            self._done.release()
+        while start.acquire() and self._perform(number):
+            pass
+
+    def _perform(self, number: int) -> bool:
+        """In a call of its own: a thread that waits must not hold the task, which holds the team."""
+        if self._task is None:
+            return False
+        self._task(number)
+        self._done.release()
+        return True
 
     def run(self, task: Task) -> None:
         self._join()
@@ -59,6 +66,7 @@ class _Crew:
             task(0)
         finally:
             self._join()
+            self._task = None
 
     def _join(self) -> None:
         # An interrupt may break the wait; what is left of it comes first in the next run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
 import threading
@@ -335,6 +336,19 @@ def test_calls_from_several_threads_take_turns(model: PlannedProgram) -> None:
 
 def _run_in_child(executable: CpuExecutable, out: multiprocessing.SimpleQueue[bytes]) -> None:
     out.put(run(executable, 8)[0].tobytes())
+
+
+def test_threads_end_with_their_executable(model: PlannedProgram) -> None:
+    before = set(threading.enumerate())
+    executable = model.executable("baseline", 3)
+    run(executable, 4)
+    crew = [thread for thread in threading.enumerate() if thread not in before]
+    assert len(crew) == 2
+    del executable
+    gc.collect()
+    for thread in crew:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_a_forked_process_has_its_own_threads(model: PlannedProgram) -> None:
