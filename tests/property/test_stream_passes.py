@@ -16,6 +16,7 @@ from sterna.dialects.semantics.stream import PipelineInterpreter
 from sterna.dialects.stream import FifoOp, LanesOp, YieldOp
 from sterna.targets.verilog.circuits import map_latencies
 from sterna.targets.verilog.timing import interval, schedule
+from sterna.verification.stages import chosen, is_pipeline, results_of
 from tests.stream_programs import MODELS, SmallModel
 from tests.verilog_designs import SimulatedDesign, pipeline_in, to_pipeline
 
@@ -33,6 +34,18 @@ def test_pipeline_means_what_the_program_means(model: SmallModel, cycles: int, s
         [tokens.reshape(-1, 1), np.zeros((5, 1), np.int64)]
     )
     assert (found == logits * 64).all()
+
+
+def test_verification_compares_a_pipeline_by_its_likeliest_tokens():
+    """As `sterna verify` runs a pass whose result is a pipeline."""
+    model = SmallModel()
+    program, weights = model.module(), model.weights()
+    pipeline = to_pipeline(model.module(), weights, interval=20)
+    inputs = [np.arange(model.vocabulary), np.zeros(model.inner, np.float32)]
+    (expected,) = chosen(results_of(program, weights, inputs))
+    (found,) = chosen(results_of(pipeline, weights, inputs))
+    assert is_pipeline(pipeline) and not is_pipeline(program)
+    assert len(np.unique(expected)) > 1 and np.array_equal(found, expected)
 
 
 @settings(deadline=None, max_examples=25)
