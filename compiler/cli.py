@@ -343,7 +343,7 @@ def targets() -> None:
 
     for name in target_names():
         target = find_target(name)
-        click.echo(f"{name:8} emits mlir, {', '.join(target.emits)}")
+        click.echo(f"{name:8} emits {', '.join(('mlir', *target.emits))}")
         for line in target.describe_host():
             click.echo(f"{'':8} {line}")
 
