@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "sterna.targets"
 
+TO_FUSED = (
+    "raise-bit-linear",
+    "fold-weights",
+    "raise-ternary-products",
+    "fuse-thresholds",
+    "fuse-convolutions",
+    "fold-weights",
+    "ternarize",
+    "fuse-norm-quantize",
+    "fuse-projections",
+    "fuse-elementwise",
+)
+"""The passes that targets begin with: from what was imported to fused operations; functions of `math` stay."""
+
 
 class Executable(Protocol):
     """A program in memory, ready to run."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sterna.dialects.errors import CompileError
+from sterna.targets import TO_FUSED
 from sterna.targets.cpu import codegen
 from sterna.targets.cpu.executable import CpuExecutable
 from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa, host_flags
@@ -30,16 +31,7 @@ PORTABLE = "kernels.ll"
 ENTRY = "forward"
 
 PIPELINE = (
-    "raise-bit-linear",
-    "fold-weights",
-    "raise-ternary-products",
-    "fuse-thresholds",
-    "fuse-convolutions",
-    "fold-weights",
-    "ternarize",
-    "fuse-norm-quantize",
-    "fuse-projections",
-    "fuse-elementwise",
+    *TO_FUSED,
     "fuse-loops",
     "expand-math",
     "choose-encodings",

@@ -19,6 +19,7 @@ from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.weights import WeightStore
 from sterna.passes.derived_weights import weight_name
+from sterna.targets import TO_FUSED
 from sterna.targets.interface import EntryValue, dtype_name, entry_values, find_entry
 from sterna.targets.onnx import rows, structure, windows
 from sterna.targets.onnx.graph import ROWS, Graph
@@ -34,18 +35,7 @@ OPSET = 25
 
 IR_VERSION = 13
 
-PIPELINE = (
-    "raise-bit-linear",
-    "fold-weights",
-    "raise-ternary-products",
-    "fuse-thresholds",
-    "fuse-convolutions",
-    "fold-weights",
-    "ternarize",
-    "fuse-norm-quantize",
-    "fuse-projections",
-    "fuse-elementwise",
-)
+PIPELINE = (*TO_FUSED,)
 """The passes before an export: what they leave is small, and has `math.exp` and not its polynomial."""
 
 EMITTERS: dict[type[Operation], Callable[..., Sequence[str]]] = {

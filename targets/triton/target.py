@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sterna.dialects.errors import CompileError
+from sterna.targets import TO_FUSED
 from sterna.targets.triton.engine import INTERPRETER, device_names
 from sterna.targets.triton.executable import TritonExecutable, choose_isa
 
@@ -25,16 +26,7 @@ if TYPE_CHECKING:
 KERNELS = "kernels.py"
 
 PIPELINE = (
-    "raise-bit-linear",
-    "fold-weights",
-    "raise-ternary-products",
-    "fuse-thresholds",
-    "fuse-convolutions",
-    "fold-weights",
-    "ternarize",
-    "fuse-norm-quantize",
-    "fuse-projections",
-    "fuse-elementwise",
+    *TO_FUSED,
     "fuse-loops",
     "choose-encodings",
     "outline-layers",
