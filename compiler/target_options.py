@@ -53,8 +53,6 @@ def _target_in(args: Sequence[str]) -> str:
 
 def _declared(target: str) -> list[click.Option]:
     """Nothing for a target that is unknown: that is said when the command runs."""
-    if target == DEFAULT_TARGET:
-        return []
     from sterna.plugins import find_target
     from sterna.targets import ConfigurableTarget
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cpu_programs import MAX_ROWS, PlannedProgram, isa_names, trits
+from tests.cpu_programs import ENCODINGS, MAX_ROWS, PlannedProgram, isa_names, trits
 
 F32 = npt.NDArray[np.float32]
 
@@ -166,7 +166,8 @@ def test_embedding_of_any_half(isa: str, data: st.DataObject) -> None:
     program.check([tokens], isa=isa, threads=data.draw(THREADS))
 
 
-SHAPES = ((1, 1), (17, 255), (16, 256), (5, 257), (33, 2049), (64, 1024))
+SHAPES = ((1, 1), (17, 255), (16, 256), (5, 257), (33, 2049), (64, 1024), (9, 80), (6, 961))
+ENCODED = pytest.mark.parametrize("encoding", ENCODINGS)
 WEIGHTS = ("random", "all +1", "all -1", "zero")
 
 
@@ -183,10 +184,10 @@ def trit_matrix(kind: str, rows: int, columns: int) -> npt.NDArray[np.int8]:
 
 
 @cache
-def project(rows: int, columns: int, kind: str) -> PlannedProgram:
+def project(rows: int, columns: int, kind: str, encoding: str = "i2") -> PlannedProgram:
     """Two weights that read the same rows, one that reads others, and extras that broadcast."""
     w, q, y, m = (
-        trits(rows, columns),
+        trits(rows, columns, encoding),
         f"tensor<?x{columns}xi8>",
         f"tensor<?x{rows}xf32>",
         f"tensor<{rows}xf32>",
@@ -235,12 +236,13 @@ def quantized_rows(draw: st.DrawFn, rows: int, columns: int) -> npt.NDArray[np.i
     return q
 
 
+@ENCODED
 @ISA
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_project_sums_exactly(isa: str, data: st.DataObject) -> None:
+def test_project_sums_exactly(isa: str, encoding: str, data: st.DataObject) -> None:
     rows, columns = data.draw(st.sampled_from(SHAPES))
-    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)))
+    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)), encoding)
     count = data.draw(ROWS)
     p, q = data.draw(quantized_rows(count, columns)), data.draw(quantized_rows(count, columns))
     steps = data.draw(float_rows(2, max(count, 1)))[:, :count]
@@ -249,10 +251,11 @@ def test_project_sums_exactly(isa: str, data: st.DataObject) -> None:
         program.check([p, q, steps[0], steps[1], extra], isa=isa, threads=data.draw(THREADS))
 
 
+@ENCODED
 @ISA
-def test_nothing_overflows_where_every_product_is_the_largest(isa: str) -> None:
+def test_nothing_overflows_where_every_product_is_the_largest(isa: str, encoding: str) -> None:
     for kind in ("all +1", "all -1"):
         for value in (-128, 127):
             q = np.full((3, 2049), value, np.int8)
             ones, zeros = np.ones(3, np.float32), np.zeros((3, 33), np.float32)
-            project(33, 2049, kind).check([q, q, ones, ones, zeros], isa=isa, threads=2)
+            project(33, 2049, kind, encoding).check([q, q, ones, ones, zeros], isa=isa, threads=2)
