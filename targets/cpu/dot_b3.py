@@ -19,6 +19,7 @@ from xdsl.ir import SSAValue
 from sterna.targets.cpu.dot import PREFETCH_BYTES, TILE_ROWS, Dot, sum_rows
 from sterna.targets.cpu.instructions import (
     add,
+    add_bytes,
     bitand,
     bitcast,
     call_intrinsic,
@@ -74,7 +75,7 @@ def dot_avx512vnni(weights: SSAValue, q: SSAValue, columns: int) -> SSAValue:
         for d in range(digits):
             row = load(offset(activations, FIELD_COLUMNS * d), part, FIELD_COLUMNS)
             four = shuffle(row, row, [*range(FIELD_COLUMNS)] * TILE_ROWS)
-            for n, operand in ((d, x), (DIGITS + d, x := _tripled(x))):
+            for n, operand in ((d, x), (DIGITS + d, x := _tripled_bytes(x))):
                 result[n] = call_intrinsic("llvm.x86.avx512.vpdpbusd.512", [totals[n], operand, four], sums)
         return result
 
@@ -106,7 +107,7 @@ def dot_avx2(weights: SSAValue, q: SSAValue, columns: int) -> SSAValue:
                 digit = sub(zext(one, i8), sext(two, i8))
                 added = call_intrinsic("llvm.x86.avx2.pmadd.ub.sw", [digit, both], words)
                 result[n] = add(result[n], added)
-                x[n] = _tripled(x[n])
+                x[n] = _tripled_bytes(x[n])
         return result
 
     def widen(total: SSAValue) -> SSAValue:
@@ -154,6 +155,10 @@ DOTS: dict[str, Dot] = {"avx512vnni": dot_avx512vnni, "avx2": dot_avx2, "baselin
 
 def _tripled(value: SSAValue) -> SSAValue:
     return add(add(value, value), value)
+
+
+def _tripled_bytes(value: SSAValue) -> SSAValue:
+    return add_bytes(add_bytes(value, value), value)
 
 
 def _over_tiles(columns: int, step: Step, zero: Sequence[SSAValue]) -> Sequence[SSAValue]:
