@@ -24,7 +24,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from sterna.dialects.encodings import encoding_of, is_trits
+from sterna.dialects.encodings import EncodingAttr, encoding_of, is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import row_elements
 from sterna.dialects.ternary import tensor
@@ -266,11 +266,12 @@ def constant_text(op: arith.ConstantOp) -> str:
             raise CompileError(f"a constant of type {op.result.type} is no number", op.location)
 
 
-def tile_rows_of(weight: SSAValue, op: Operation) -> int:
+def encoding(weight: SSAValue, op: Operation) -> EncodingAttr:
+    """How a weight is packed."""
     type = cast("TensorType[Attribute]", weight.type)
-    if (encoding := encoding_of(type)) is None:
+    if (found := encoding_of(type)) is None:
         raise CompileError(f"the GPU target reads packed trits, not {type}", op.location)
-    return encoding.tile_rows
+    return found
 
 
 def number_text(value: float) -> str:

@@ -11,6 +11,7 @@ from sterna.testing import ROW_OPS, inputs_of, ir_modules
 from sterna.testing import ROWS as ROW_LIMITS
 from tests.gpu_programs import check_on_gpu
 from tests.property.test_cpu_kernels import (
+    ENCODED,
     SHAPES,
     WEIGHTS,
     embedding,
@@ -68,11 +69,12 @@ def test_embedding_of_any_half(data: st.DataObject) -> None:
     program.check_on_triton([tokens])
 
 
+@ENCODED
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_project_sums_exactly(data: st.DataObject) -> None:
+def test_project_sums_exactly(encoding: str, data: st.DataObject) -> None:
     rows, columns = data.draw(st.sampled_from(SHAPES))
-    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)))
+    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)), encoding)
     count = data.draw(ROWS)
     p, q = data.draw(quantized_rows(count, columns)), data.draw(quantized_rows(count, columns))
     steps = data.draw(float_rows(2, max(count, 1)))[:, :count]
@@ -81,13 +83,14 @@ def test_project_sums_exactly(data: st.DataObject) -> None:
         program.check_on_triton([p, q, steps[0], steps[1], extra])
 
 
-def test_nothing_overflows_where_every_product_is_the_largest() -> None:
+@ENCODED
+def test_nothing_overflows_where_every_product_is_the_largest(encoding: str) -> None:
     for kind in ("all +1", "all -1"):
         for value in (-128, 127):
             for count in (1, 6):
                 q = np.full((count, 2049), value, np.int8)
                 ones, zeros = np.ones(count, np.float32), np.zeros((count, 33), np.float32)
-                project(33, 2049, kind).check_on_triton([q, q, ones, ones, zeros])
+                project(33, 2049, kind, encoding).check_on_triton([q, q, ones, ones, zeros])
 
 
 @settings(
