@@ -1,4 +1,4 @@
-"""The options of `sterna compile` that belong to a target: offered, and shown by --help, where --target names it."""
+"""Options of `sterna compile` and `sterna inspect` that belong to a target: in --help where --target names it."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sterna.testing import ROW_OPS, inputs_of, ir_modules
 from sterna.testing import ROWS as ROW_LIMITS
+from tests.cpu_programs import ENCODINGS
 from tests.gpu_programs import check_on_gpu
 from tests.property.test_cpu_kernels import (
     ENCODED,
@@ -102,4 +103,5 @@ def test_nothing_overflows_where_every_product_is_the_largest(encoding: str) -> 
 @given(data=st.data())
 def test_generated_programs_on_rows(data: st.DataObject) -> None:
     program = data.draw(ir_modules(ROW_OPS, limits=ROW_LIMITS))
-    check_on_gpu(program, data.draw(inputs_of(program.module)))
+    encoding = data.draw(st.sampled_from(ENCODINGS))
+    check_on_gpu(program, data.draw(inputs_of(program.module)), encoding)
