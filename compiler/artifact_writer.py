@@ -41,6 +41,7 @@ from sterna.progress import Progress, no_progress
 SAFETENSORS_TYPES = {
     "f32": ("F32", 4),
     "f16": ("F16", 2),
+    "bf16": ("BF16", 2),
     "i1": ("BOOL", 1),
     "i8": ("I8", 1),
     "i16": ("I16", 2),

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import TensorType
+from xdsl.dialects.builtin import TensorType, bf16
 from xdsl.ir import Attribute
 
-from sterna.dialects.elements import dtype_of
+from sterna.dialects.elements import bfloat16_bits, dtype_of, from_bfloat16_bits
 from sterna.dialects.encodings import BitType, EncodingAttr, encoding_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import buffer_bytes, round_up, row_elements
@@ -40,8 +40,9 @@ def pack(array: Array, type: TensorType[Attribute]) -> Bytes:
     element = dtype_of(type)
     if array.dtype != element and not np.can_cast(array.dtype, element, "safe"):
         raise CompileError(f"cannot pack {array.dtype} as {type} without rounding")
+    held = bfloat16_bits(array.astype(element)) if type.element_type == bf16 else array
     out = np.zeros(buffer_bytes(type, max_rows=0), np.uint8)
-    _rows(out, type)[...] = array.reshape(_matrix_shape(type))
+    _rows(out, type)[...] = held.reshape(_matrix_shape(type))
     return out
 
 
@@ -52,7 +53,8 @@ def unpack(packed: Bytes, type: TensorType[Attribute]) -> Array:
         raise CompileError(f"{type} is {expected} bytes, found {packed.nbytes}")
     if (encoding := encoding_of(type)) is not None:
         return _unpack_trits(packed, type, encoding)
-    return _rows(packed, type).reshape(type.get_shape()).copy()
+    held = _rows(packed, type).reshape(type.get_shape())
+    return from_bfloat16_bits(held) if type.element_type == bf16 else held.copy()
 
 
 def _matrix_shape(type: TensorType[Attribute]) -> tuple[int, int]:
@@ -64,7 +66,7 @@ def _rows(buffer: Bytes, type: TensorType[Attribute]) -> Array:
     """A view of the elements in a buffer as rows x columns."""
     rows, columns = _matrix_shape(type)
     stride = row_elements(type)
-    elements = buffer.view(dtype_of(type))
+    elements = buffer.view(np.uint16 if type.element_type == bf16 else dtype_of(type))
     return elements[: rows * stride].reshape(rows, stride)[:, :columns]
 
 

@@ -161,10 +161,19 @@ def _tripled_bytes(value: SSAValue) -> SSAValue:
     return add_bytes(add_bytes(value, value), value)
 
 
+def _whole(step: Step) -> Callable[..., list[SSAValue]]:
+    """The step of a tile with all its columns, as a loop takes it."""
+
+    def of_tile(tile: SSAValue, *totals: SSAValue) -> list[SSAValue]:
+        return step(tile, DIGITS, totals)
+
+    return of_tile
+
+
 def _over_tiles(columns: int, step: Step, zero: Sequence[SSAValue]) -> Sequence[SSAValue]:
     """Runs `step` for each tile, the last with as many digits as it has columns for."""
     tiles, digits = divmod(columns // FIELD_COLUMNS, DIGITS)
-    totals = loop(index(0), index(tiles), lambda tile, *given: step(tile, DIGITS, given), zero)
+    totals = loop(index(0), index(tiles), _whole(step), zero)
     return step(index(tiles), digits, totals) if digits else totals
 
 
@@ -183,8 +192,7 @@ def _in_groups(
 
     def group(begin: SSAValue, *totals: SSAValue) -> list[SSAValue]:
         end = smin(add(begin, index(GROUP)), index(tiles))
-        words = loop(begin, end, lambda tile, *given: step(tile, DIGITS, given), narrow)
-        return add_widened(totals, words)
+        return add_widened(totals, loop(begin, end, _whole(step), narrow))
 
     totals = loop(index(0), index(tiles), group, wide, step=GROUP)
     return add_widened(totals, step(index(tiles), digits, narrow)) if digits else totals

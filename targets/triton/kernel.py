@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import (
     FloatAttr,
     IntegerAttr,
     TensorType,
+    bf16,
     f16,
     f32,
     i1,
@@ -34,6 +35,7 @@ from sterna.targets.triton.source import Kernel, Names, Param, call
 POINTERS: dict[Attribute, str] = {
     f32: "*fp32",
     f16: "*fp16",
+    bf16: "*bf16",
     i1: "*u8",
     i8: "*i8",
     i16: "*i16",
@@ -43,6 +45,7 @@ POINTERS: dict[Attribute, str] = {
 TORCH: dict[Attribute, str] = {
     f32: "torch.float32",
     f16: "torch.float16",
+    bf16: "torch.bfloat16",
     i1: "torch.uint8",
     i8: "torch.int8",
     i16: "torch.int16",
@@ -52,6 +55,7 @@ TORCH: dict[Attribute, str] = {
 TRITON: dict[str, str] = {
     "*fp32": "tl.float32",
     "*fp16": "tl.float16",
+    "*bf16": "tl.bfloat16",
     "*i8": "tl.int8",
     "*i16": "tl.int16",
     "*i32": "tl.int32",

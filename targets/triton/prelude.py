@@ -326,7 +326,6 @@ def b3_vector_product(
     READ_WORDS: tl.constexpr = min(ACROSS * 20, ROW_WORDS)
     ROWS: tl.constexpr = t.shape[0]
     CHANNELS: tl.constexpr = m.shape[0]
-    BYTES: tl.constexpr = 0x00FF00FF
     word = tl.arange(0, TILES * 16)
     tile = word // 4
     rows_of_tiles = (m // TILE_ROWS) * (ACROSS * TILE_ROWS * 4) + (m % TILE_ROWS) * 4
@@ -338,8 +337,8 @@ def b3_vector_product(
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 4) + word % 4
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
-        even = packed & BYTES
-        odd = (packed >> 8) & BYTES
+        even = packed & 0x00FF00FF
+        odd = (packed >> 8) & 0x00FF00FF
         for digit in tl.static_range(5):
             in_row = ((first + tile) * 20 + digit * 4 < READ_WORDS)[None, None, :]
             q_at = q_rows + ((first + tile) * 20 + digit * 4 + word % 4)[None, None, :]
@@ -347,8 +346,8 @@ def b3_vector_product(
             even *= 3
             odd *= 3
             acc = digits_dot4(even, odd, x, acc, DP4A)
-            even &= BYTES
-            odd &= BYTES
+            even &= 0x00FF00FF
+            odd &= 0x00FF00FF
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
     for first in range(0, READ_WORDS, TILES * 64):
         words = first + tl.arange(0, TILES * 64)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sterna.dialects.elements import from_bfloat16_bits
 from tests.cpu_programs import ENCODINGS, MAX_ROWS, PlannedProgram, isa_names, trits
 
 F32 = npt.NDArray[np.float32]
@@ -121,8 +122,9 @@ def embedding(columns: int, element: str) -> PlannedProgram:
         func.return %y : {y}
       }}"""
     bits = np.random.default_rng(columns).integers(0, 1 << 16, (300, columns), np.uint16)
-    table = bits.view(np.float16)
-    return PlannedProgram(text, {"t": table if element == "f16" else table.astype(np.float32)})
+    half = bits.view(np.float16)
+    tables = {"f16": half, "bf16": from_bfloat16_bits(bits), "f32": half.astype(np.float32)}
+    return PlannedProgram(text, {"t": tables[element]})
 
 
 @ISA
@@ -161,7 +163,9 @@ def test_scan_carries_its_state_from_piece_to_piece(isa: str, data: st.DataObjec
 @RUNS
 @given(data=st.data())
 def test_embedding_of_any_half(isa: str, data: st.DataObject) -> None:
-    program = embedding(data.draw(st.sampled_from(COLUMNS[:4])), data.draw(st.sampled_from(("f16", "f32"))))
+    program = embedding(
+        data.draw(st.sampled_from(COLUMNS[:4])), data.draw(st.sampled_from(("f16", "bf16", "f32")))
+    )
     tokens = np.array(data.draw(st.lists(st.integers(0, 299), max_size=20)), np.int64)
     program.check([tokens], isa=isa, threads=data.draw(THREADS))
 

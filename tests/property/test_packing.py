@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType, f16, f32, i1, i8, i64
+from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType, bf16, f16, f32, i1, i8, i64
 from xdsl.ir import Attribute
 
 from sterna.dialects import packing
+from sterna.dialects.elements import from_bfloat16_bits
 from sterna.dialects.encodings import BitType, EncodingAttr, TritType
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import buffer_bytes, row_stride_bytes, strides
@@ -160,6 +161,16 @@ def test_float16_widens_to_float32_when_packed() -> None:
     array = np.array([0.5, -2.0], np.float16)
     type = TensorType(f32, [2])
     assert np.array_equal(unpack(pack(array, type), type), array.astype(np.float32))
+
+
+def test_every_bfloat16_survives_and_a_number_between_two_is_refused() -> None:
+    numbers = from_bfloat16_bits(np.arange(1 << 16, dtype=np.uint16)).reshape(256, 256)
+    type = TensorType(bf16, [256, 256])
+    packed = pack(numbers, type)
+    assert packed.nbytes == buffer_bytes(type, max_rows=0) == 2 * numbers.size
+    assert unpack(packed, type).tobytes() == numbers.tobytes()
+    with pytest.raises(CompileError, match="expected elements of bf16, found numbers between them"):
+        pack(np.array([1.0, 1.001], np.float32), TensorType(bf16, [2]))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ def test_scan(data: st.DataObject) -> None:
 @RUNS
 @given(data=st.data())
 def test_embedding_of_any_half(data: st.DataObject) -> None:
-    program = embedding(data.draw(st.sampled_from(COLUMNS)), data.draw(st.sampled_from(("f16", "f32"))))
+    program = embedding(
+        data.draw(st.sampled_from(COLUMNS)), data.draw(st.sampled_from(("f16", "bf16", "f32")))
+    )
     tokens = np.array(data.draw(st.lists(st.integers(0, 299), max_size=6)), np.int64)
     program.check_on_triton([tokens])
 
