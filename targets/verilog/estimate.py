@@ -128,7 +128,7 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
 
 def queue(rows: RowsType, depth: int, family: Family) -> Resources:
     counters = 3 * depth.bit_length()
-    control = Resources(lut=3 * counters + 8, ff=counters)
+    control = Resources(lut=2 * counters + 8, ff=counters)
     if depth >= BLOCK_MEMORY_DEPTH:
         return control + Resources(bram=memory_blocks(depth, rows.bits, family))
     return control + Resources(lut_memory=lut_memory(depth, rows.bits, family))
