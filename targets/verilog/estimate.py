@@ -7,7 +7,7 @@ from what synthesis measured (`arrays/costs.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +26,11 @@ from sterna.dialects.stream import (
     ReduceOp,
     ScanOp,
     YieldOp,
+    regions_of,
     stage_name,
+    weight_bits,
 )
-from sterna.dialects.stream_types import RowsType, rows_type
+from sterna.dialects.stream_types import RegionAttr, RowsType, rows_type
 from sterna.targets.verilog.arrays.costs import array_cost
 from sterna.targets.verilog.circuits import Circuit, map_circuits
 from sterna.targets.verilog.devices import (
@@ -40,7 +42,13 @@ from sterna.targets.verilog.devices import (
     multiplier_blocks,
 )
 from sterna.targets.verilog.stages.array_stage import folds
-from sterna.targets.verilog.timing import BLOCK_MEMORY_DEPTH, interval, schedule, slowest_interval
+from sterna.targets.verilog.timing import (
+    BLOCK_MEMORY_DEPTH,
+    interval,
+    schedule,
+    slowest_interval,
+    words_a_row,
+)
 
 CONTROL = Resources(lut=12, ff=12)
 """Of a stage: its counters and its handshake."""
@@ -62,6 +70,8 @@ class Estimate:
     interval: int
     """Cycles between tokens of different sequences: of the slowest stage."""
     stages: tuple[StageEstimate, ...]
+    memory_words: int = 0
+    """Words a token that are read of the memory outside."""
 
     @property
     def resources(self) -> Resources:
@@ -77,7 +87,7 @@ def estimate(module: ModuleOp, pipeline: PipelineOp, family: Family) -> Estimate
     circuits = map_circuits(module, pipeline)
     latencies: dict[Operation, int] = {op: circuit.cycles for op, circuit in circuits.items()}
     timed = schedule(pipeline, np.zeros(1, np.int64), latencies)
-    stages = tuple(
+    stages = [
         StageEstimate(
             stage_name(op) if not isinstance(op, FifoOp) else "queue",
             op.name.removeprefix("stream."),
@@ -86,8 +96,24 @@ def estimate(module: ModuleOp, pipeline: PipelineOp, family: Family) -> Estimate
         )
         for op in pipeline.body.block.ops
         if not isinstance(op, YieldOp)
-    )
-    return Estimate(timed.finish, slowest_interval(pipeline), stages)
+    ]
+    if regions := list(regions_of(pipeline).values()):
+        stages.append(StageEstimate("reader", "memory", words_a_row(pipeline), reader(regions, family)))
+    return Estimate(timed.finish, slowest_interval(pipeline), tuple(stages), words_a_row(pipeline))
+
+
+def reader(regions: Sequence[RegionAttr], family: Family) -> Resources:
+    """Of the AXI4 port: a queue, two counters and a place in two choices for each array."""
+    width, ahead = regions[0].width.data, regions[0].ahead.data
+    array = words_queue(width, ahead, family) + Resources(lut=90, ff=45)
+    return sum([array] * len(regions), Resources(lut=200, ff=90))
+
+
+def words_queue(width: int, depth: int, family: Family) -> Resources:
+    counters = Resources(lut=3 * depth.bit_length() + 8, ff=3 * depth.bit_length())
+    if depth >= BLOCK_MEMORY_DEPTH:
+        return counters + Resources(bram=memory_blocks(depth, width, family))
+    return counters + Resources(lut_memory=lut_memory(depth, width, family))
 
 
 def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circuit]) -> Resources:
@@ -154,18 +180,18 @@ def _array(op: ArrayOp, family: Family) -> Resources:
     if op.design.data in ("folded", "shared-sums"):
         return CONTROL + array
     passes, cycles = folds(x, y)
-    weights = memory_blocks(passes * cycles, 2 * x.lanes.data * y.lanes.data, family)
+    bits = weight_bits(op.design.data, y, x)
+    if op.region is None:
+        source = Resources(bram=memory_blocks(passes * cycles, bits, family))
+    else:
+        unpacked = max(bits, op.region.width.data)
+        source = Resources(lut=unpacked + 8, ff=unpacked + bits)
     row = (
         Resources(bram=memory_blocks(cycles, x.bits, family))
         if cycles > 32
         else Resources(lut_memory=lut_memory(cycles, x.bits, family))
     )
-    return (
-        CONTROL
-        + array
-        + row
-        + Resources(bram=weights, ff=3 * x.bits + 2 * x.lanes.data * y.lanes.data, lut=x.bits)
-    )
+    return CONTROL + array + row + source + Resources(ff=3 * x.bits + bits, lut=x.bits)
 
 
 def _scan(op: ScanOp, family: Family) -> Resources:

@@ -10,7 +10,7 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from sterna.dialects.semantics.stream import PipelineInterpreter
-from sterna.dialects.stream import PipelineOp
+from sterna.dialects.stream import PipelineOp, regions_of, stage_name
 from sterna.dialects.weights import WeightStore
 from sterna.targets.verilog.choose_folding import require_pipeline
 from sterna.targets.verilog.design import Design, print_design
@@ -57,7 +57,8 @@ def write_project(
     synthesis = (
         run_synthesis(design, sources, folder, settings, progress) if settings.synthesis != "none" else None
     )
-    report = Report(top, settings, predicted, synthesis)
+    regions = {stage_name(op): region for op, region in regions_of(pipeline).items()}
+    report = Report(top, settings, predicted, synthesis, regions)
     _write(folder, "report.json", json.dumps(report.to_json(), indent=1) + "\n")
     _write(folder, "report.md", report_text(report))
     return _summary(report, predicted)
@@ -118,4 +119,5 @@ def _summary(report: Report, predicted: Estimate) -> str:
         f"{report.top} for {settings.device.name}: {predicted.token_cycles} cycles a token, "
         f"{rate:.0f} tokens/s at {settings.clock_mhz} MHz; estimated {used.lut + used.lut_memory} LUT, {used.ff} FF, "
         f"{used.bram:g} BRAM, {used.dsp} DSP"
+        + (f"; {report.memory_bytes} bytes a token from outside" if report.regions else "")
     )
