@@ -66,7 +66,7 @@ MUTANTS = (
         KERNELS,
     ),
     Mutant(
-        DOT,
+        "targets/cpu/packed.py",
         "[constant(0, sums)], step=16)",
         "[constant(1, sums)], step=16)",
         "sum of activations starts at 1",
