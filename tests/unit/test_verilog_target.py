@@ -11,10 +11,11 @@ from sterna.cli import main
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
 from sterna.plugins import configured_target
-from sterna.targets.verilog.arrays.costs import array_cost, cheaper_constants
+from sterna.targets.verilog.arrays.costs import array_cost
 from sterna.targets.verilog.convert_fixed_to_stream import ConvertFixedToStreamPass
 from sterna.targets.verilog.estimate import estimate
-from sterna.targets.verilog.fold_stages import FoldStagesPass, fewest_lanes, fewest_products
+from sterna.targets.verilog.fold_array import cheapest, fewest_products
+from sterna.targets.verilog.fold_stages import FoldStagesPass, fewest_lanes
 from sterna.targets.verilog.stages.module import identifier, literal, memory_image
 from tests.stream_programs import SmallModel
 from tests.verilog_designs import pipeline_in, to_pipeline
@@ -109,8 +110,9 @@ def test_folding_divides_rows_evenly():
 
 
 def test_designs_are_chosen_by_what_was_measured():
-    assert cheaper_constants(64, 64, 1, 64, "xc7") == "adder-tree"
-    assert cheaper_constants(64, 64, 64, 64, "xc7") == "shared-sums"
+    assert cheapest(256, 256, 4096, "xc7")[0] == "adder-tree"
+    assert cheapest(256, 256, 128, "xc7")[0] == "lut-ram"
+    assert cheapest(64, 64, 1, "xc7")[0] == "shared-sums"
     for family in ("xc7", "ecp5"):
         tree = array_cost("adder-tree", 64, 64, family)
         tables, shared = array_cost("lut-ram", 64, 64, family), array_cost("shared-sums", 64, 64, family)
