@@ -111,7 +111,8 @@ def test_folding_divides_rows_evenly():
 
 def test_designs_are_chosen_by_what_was_measured():
     assert cheapest(256, 256, 4096, "xc7")[0] == "adder-tree"
-    assert cheapest(256, 256, 128, "xc7")[0] == "lut-ram"
+    assert cheapest(1024, 256, 128, "xc7")[0] == "lut-ram"
+    assert cheapest(1024, 256, 128, "ecp5")[0] == "adder-tree"
     assert cheapest(64, 64, 1, "xc7")[0] == "shared-sums"
     for family in ("xc7", "ecp5"):
         tree = array_cost("adder-tree", 64, 64, family)
