@@ -32,6 +32,9 @@ MODEL = SmallModel()
         ({"goal": "7"}, "--goal is of the form tokens_per_s=N, not '7'"),
         ({"sequences": "0"}, "--sequences is a number from 1, not '0'"),
         ({"result": "text"}, "--result is one of tokens, logits, not 'text'"),
+        ({"weights": "nowhere"}, "--weights is one of auto, on-chip, external, not 'nowhere'"),
+        ({"memory-width": "48"}, "--memory-width is one of 64, 128, 256, 512, not '48'"),
+        ({"memory-latency": "5000"}, "the memory's latency is 1 to 1024 cycles, not 5000"),
         ({"device": "xcku5p", "synthesis": "nextpnr"}, "--synthesis nextpnr places on ecp5-85k only"),
         ({"speed": "1"}, "target 'verilog' has no option --speed: it has --device"),
     ],
@@ -118,6 +121,15 @@ def test_designs_are_chosen_by_what_was_measured():
         tree = array_cost("adder-tree", 64, 64, family)
         tables, shared = array_cost("lut-ram", 64, 64, family), array_cost("shared-sums", 64, 64, family)
         assert shared.lut < tables.lut < tree.lut
+
+
+def test_a_design_that_is_none_is_one_line():
+    module, ctx = MODEL.module(), make_context(MODEL.weights())
+    ConvertFixedToStreamPass().apply(ctx, module)
+    with pytest.raises(
+        CompileError, match="a design is one of adder-tree, lut-ram, folded, shared-sums, not systolic"
+    ):
+        FoldStagesPass(interval=10, design="systolic").apply(ctx, module)
 
 
 def test_names_and_numbers_are_verilog():
