@@ -76,6 +76,7 @@ Examples:
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
   sterna compile CHECKPOINT --target triton --emit ptx --isa cuda:80
+  sterna compile CHECKPOINT --encoding b3 -o model.sterna
   sterna compile CHECKPOINT --target verilog --device ecp5-85k -o build/fpga
 
 \b
@@ -279,6 +280,7 @@ def compile_(
                 output,
                 target,
                 max_rows=max_rows,
+                target_options=target_options,
                 progress=progress,
                 instruments=instruments,
                 **read_sizes(sizes),
@@ -340,10 +342,13 @@ commands.add_command(fixed_point_command)
 def targets() -> None:
     """What this machine compiles for, and what it can run."""
     from sterna.plugins import find_target, target_names
+    from sterna.targets import ConfigurableTarget
 
     for name in target_names():
         target = find_target(name)
         click.echo(f"{name:8} emits {', '.join(('mlir', *target.emits))}")
+        if isinstance(target, ConfigurableTarget):
+            click.echo(f"{'':8} takes {', '.join(f'--{option.name}' for option in target.options)}")
         for line in target.describe_host():
             click.echo(f"{'':8} {line}")
 
@@ -409,9 +414,10 @@ def _summary(path: Path) -> str:
     from sterna.artifact import read_manifest
 
     facts = read_manifest(path).model
+    encoding = f" ({facts.encoding})" if facts.encoding else ""
     return (
         f"{path}: {facts.parameters / 1e6:.1f} M parameters, {facts.ternary_parameters / 1e6:.1f} M of them ternary "
-        f"at {facts.bits_per_ternary_weight:.2f} bits; {decimal(facts.packed_bytes)} of weights"
+        f"at {facts.bits_per_ternary_weight:.2f} bits{encoding}; {decimal(facts.packed_bytes)} of weights"
     )
 
 

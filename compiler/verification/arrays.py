@@ -12,7 +12,7 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.ir import Attribute
 
-from sterna.dialects.elements import dtype_of
+from sterna.dialects.elements import dtype_of, is_bfloat16, truncated_to_bfloat16
 from sterna.dialects.encodings import BitType, is_trits
 from sterna.dialects.weight_ops import WeightOp
 from sterna.targets.interface import EntryValue, entry_values, find_entry, ir_shape, token_limit
@@ -85,7 +85,8 @@ def draw_array(
         case "f":
             kinds = _kinds(generator, nasty.ANY if special else nasty.FINITE)
             with np.errstate(all="ignore"):
-                return nasty.rows_of_floats(generator, shape, kinds).astype(dtype)
+                floats = nasty.rows_of_floats(generator, shape, kinds)
+                return truncated_to_bfloat16(floats) if is_bfloat16(type) else floats.astype(dtype)
         case "b":
             return generator.integers(0, 2, shape).astype(np.bool_)
         case _:

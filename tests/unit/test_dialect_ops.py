@@ -159,7 +159,7 @@ WRONG = """
 %r = ternary.embedding %step, %table : tensor<?xf32>, tensor<9x8xf16> -> tensor<?x8xf32>
     integers
 %r = ternary.embedding %tokens, %trits : tensor<?xi64>, tensor<6x8x!ternary.trit> -> tensor<?x8xf32>
-    f32 or f16
+    f32, f16 or bf16
 %r = ternary.rms_norm %x, %short eps = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<6xf32>
     the weight is
 %r = ternary.rms_norm %q, %vector eps = 1.0 lanes = 16 : tensor<?x8xi8>, tensor<8xf32>
