@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from sterna.dialects.context import parse
 from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
+from sterna.targets.program import InputError
 from sterna.testing.arrays import SEEDS, activations
-from tests.cpu_programs import same_bits
+from tests.cpu_programs import PlannedProgram, isa_names, same_bits
 
 Array = npt.NDArray[Any]
 
@@ -167,3 +169,55 @@ def test_rotation_is_a_product_with_unit_complex_numbers(heads: int, half: int, 
     turned = (pairs[:, :, 0] + 1j * pairs[:, :, 1]) * np.exp(1j * angles)[:, None]
     expected = np.stack([turned.real, turned.imag], axis=2).reshape(x.shape)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+SHAPES = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 24), Heads(3, 1, 1, 33), Heads(1, 1, 128, 300))
+PROGRAMS = {heads: PlannedProgram(heads.text(), {}) for heads in SHAPES}
+
+
+@st.composite
+def continued(draw: st.DrawFn, heads: Heads, *, special: bool = True) -> list[Array]:
+    """Inputs of a call after some rows: tokens, q, k, v, start and caches that hold anything."""
+    start = draw(st.integers(0, heads.capacity))
+    rows = draw(st.integers(0, min(heads.capacity - start, 20)))
+    wide, narrow = heads.widths
+    shapes = [(rows, wide), *[(rows, narrow)] * 2, *[(heads.capacity, narrow)] * 2]
+    q, k, v, keys, values = (draw(activations(shape, special=special)) for shape in shapes)
+    return [np.zeros(rows, np.int64), q, k, v, np.array(start), keys, values]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", isa_names())
+@settings(max_examples=20, deadline=None)
+@given(st.data(), st.sampled_from(SHAPES), st.sampled_from([1, 2, 5]))
+def test_cpu_kernels_equal_the_interpreter(isa: str, data: st.DataObject, heads: Heads, threads: int) -> None:
+    """Slow: four programs for three instruction sets."""
+    PROGRAMS[heads].check(data.draw(continued(heads)), isa=isa, threads=threads)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data(), st.lists(st.integers(0, 40), max_size=4))
+def test_a_session_that_writes_over_its_cache_gives_the_same_bits(
+    data: st.DataObject, cuts: list[int]
+) -> None:
+    heads = SHAPES[0]
+    program, generator = PROGRAMS[heads], np.random.default_rng(data.draw(SEEDS))
+    assert [each.in_place for each in program.program.outputs] == [False, False, True, True]
+    shapes = [(heads.capacity, width) for width in (*heads.widths, heads.widths[1])]
+    rows = [np.zeros(heads.capacity, np.int64), *(generator.standard_normal(s, np.float32) for s in shapes)]
+    whole = program.interpreter.run([*rows, *heads.new_text()])
+    session = program.executable("avx2", 2).session()
+    bounds = sorted([0, heads.capacity, *cuts])
+    pieces = [session.run([x[i:j] for x in rows])[0] for i, j in pairwise(bounds)]
+    assert same_bits(np.concatenate(pieces), whole[0])
+    with pytest.raises(InputError, match=r"40 tokens and 1 more are not in the context of 40 .*--context 41"):
+        session.run([x[:1] for x in rows])
+
+
+def test_a_cache_that_something_else_reads_is_not_written_over() -> None:
+    heads = SHAPES[0]
+    text = heads.text().replace(
+        "func.return %y,", "%z = arith.addf %keys, %keys : tensor<40x32xf32>\nfunc.return %y,"
+    )
+    program = PlannedProgram(text, {})
+    assert [each.in_place for each in program.program.outputs] == [False, False, False, True]
