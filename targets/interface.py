@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import numpy as np
+import numpy.typing as npt
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
@@ -136,6 +138,30 @@ def _tensors(
         )
         for each in entry_values(entry, kind)
     ]
+
+
+def place_capacity(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
+    """The least capacity of the caches in whose rows the value, the positions of rows, says where they stand."""
+    found = [
+        op.capacity
+        for op, number in uses_through_calls(value, functions)
+        if isinstance(op, AttentionOp) and op.operands[number] is op.positions
+    ]
+    return min(found, default=None)
+
+
+def draw_position(
+    value: SSAValue, functions: Mapping[str, func.FuncOp], rows: int, draw: Callable[[int], Any]
+) -> npt.NDArray[np.int64] | None:
+    """For an input that is a position, or those of `rows` rows, one that fits; None for another.
+
+    `draw` gives a number below its argument.
+    """
+    if (capacity := text_capacity(value, functions)) is not None:
+        return np.asarray(draw(max(capacity - rows, 0) + 1))
+    if (capacity := place_capacity(value, functions)) is not None:
+        return draw(max(capacity - rows, 0) + 1) + np.arange(rows)
+    return None
 
 
 def _caches(entry: func.FuncOp, functions: Mapping[str, func.FuncOp]) -> set[SSAValue]:
