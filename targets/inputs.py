@@ -42,13 +42,16 @@ def check_inputs(program: Program, values: Sequence[Array]) -> tuple[list[Array]
 
 def check_capacity(tensor: ProgramTensor, value: Array, rows: int) -> None:
     """Of a state that counts the rows before the call: InputError where those of the call do not fit after them."""
-    if tensor.capacity is None:
-        return
-    before = int(value.reshape(()))
-    if before < 0 or before + rows > tensor.capacity:
+    if tensor.capacity is not None:
+        check_room(tensor.capacity, int(value.reshape(())), rows)
+
+
+def check_room(capacity: int | None, before: int, rows: int) -> None:
+    """InputError where so many rows do not fit in a text after those before."""
+    if capacity is not None and (before < 0 or before + rows > capacity):
         raise InputError(
-            f"{before} tokens and {rows} more are not in the context of {tensor.capacity} tokens: compile the model "
-            f"with a longer one (--context {max(before, 0) + rows})"
+            f"{before} tokens and {rows} more are not in the context of {capacity} tokens: compile the model with a "
+            f"longer one (--context {max(before, 0) + rows})"
         )
 
 
