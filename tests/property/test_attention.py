@@ -93,7 +93,7 @@ def run_in_pieces(
     return [np.concatenate(found), *states]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(texts(special=True), st.lists(st.integers(0, 40), max_size=4))
 def test_pieces_of_any_size_give_the_bits_of_the_whole(
     text: tuple[Heads, list[Array]], cuts: list[int]
@@ -188,7 +188,7 @@ def continued(draw: st.DrawFn, heads: Heads, *, special: bool = True) -> list[Ar
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", isa_names())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.sampled_from([1, 2, 5]))
 def test_cpu_kernels_equal_the_interpreter(isa: str, data: st.DataObject, heads: Heads, threads: int) -> None:
     """Slow: four programs for three instruction sets."""
@@ -221,3 +221,45 @@ def test_a_cache_that_something_else_reads_is_not_written_over() -> None:
     )
     program = PlannedProgram(text, {})
     assert [each.in_place for each in program.program.outputs] == [False, False, False, True]
+
+
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None)
+@given(st.data(), st.sampled_from(SHAPES[:3]))
+def test_gpu_kernels_equal_the_interpreter(data: st.DataObject, heads: Heads) -> None:
+    """Slow: Triton's interpreter takes seconds a call."""
+    inputs = data.draw(continued(heads))
+    PROGRAMS[heads].check_on_triton([*(x[:6] for x in inputs[:4]), *inputs[4:]])
+
+
+@pytest.mark.slow
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 9), st.sampled_from([16, 20, 65]), st.sampled_from([31, 33]), SEEDS)
+def test_a_dense_product_is_the_interpreters_on_both_targets(
+    rows: int, columns: int, channels: int, seed: int
+) -> None:
+    """As a head reads its weight: row by row."""
+    x, w, y = f"tensor<?x{columns}xf32>", f"tensor<{channels}x{columns}xf32>", f"tensor<?x{channels}xf32>"
+    program = PlannedProgram(
+        f"""
+        #x = affine_map<(t, m, k) -> (t, k)>
+        #w = affine_map<(t, m, k) -> (m, k)>
+        #y = affine_map<(t, m, k) -> (t, m)>
+        ternary.weight @w : {w}
+        func.func @forward(%x : {x}, %init : {y}) -> {y} {{
+          %w = ternary.load @w : {w}
+          %y = linalg.generic {{indexing_maps = [#x, #w, #y], iterator_types = ["parallel", "parallel", "reduction"]}}
+            ins(%x, %w : {x}, {w}) outs(%init : {y}) {{
+          ^bb0(%a : f32, %b : f32, %total : f32):
+            %product = arith.mulf %a, %b : f32
+            %sum = arith.addf %total, %product : f32
+            linalg.yield %sum : f32
+          }} -> {y}
+          func.return %y : {y}
+        }}""",
+        {"w": np.random.default_rng(seed).standard_normal((channels, columns), np.float32)},
+    )
+    generator = np.random.default_rng(seed + 1)
+    inputs = [generator.standard_normal((rows, width), np.float32) for width in (columns, channels)]
+    program.check(inputs, isa="avx2", threads=2)
+    program.check_on_triton(inputs)
