@@ -232,15 +232,10 @@ def test_gpu_kernels_equal_the_interpreter(data: st.DataObject, heads: Heads) ->
     PROGRAMS[heads].check_on_triton([*(x[:6] for x in inputs[:4]), *inputs[4:]])
 
 
-@pytest.mark.slow
-@settings(max_examples=4, deadline=None)
-@given(st.integers(0, 9), st.sampled_from([16, 20, 65]), st.sampled_from([31, 33]), SEEDS)
-def test_a_dense_product_is_the_interpreters_on_both_targets(
-    rows: int, columns: int, channels: int, seed: int
-) -> None:
-    """As a head reads its weight: row by row."""
+def dense(columns: int, channels: int, seed: int = 0) -> PlannedProgram:
+    """`forward(x, init) -> init + x w`, w read row by row as a head reads its weight."""
     x, w, y = f"tensor<?x{columns}xf32>", f"tensor<{channels}x{columns}xf32>", f"tensor<?x{channels}xf32>"
-    program = PlannedProgram(
+    return PlannedProgram(
         f"""
         #x = affine_map<(t, m, k) -> (t, k)>
         #w = affine_map<(t, m, k) -> (m, k)>
@@ -259,6 +254,16 @@ def test_a_dense_product_is_the_interpreters_on_both_targets(
         }}""",
         {"w": np.random.default_rng(seed).standard_normal((channels, columns), np.float32)},
     )
+
+
+@pytest.mark.slow
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 9), st.sampled_from([16, 20, 65]), st.sampled_from([31, 33]), SEEDS)
+def test_a_dense_product_is_the_interpreters_on_both_targets(
+    rows: int, columns: int, channels: int, seed: int
+) -> None:
+    """Slow: Triton's interpreter, and a program for every example."""
+    program = dense(columns, channels, seed)
     generator = np.random.default_rng(seed + 1)
     inputs = [generator.standard_normal((rows, width), np.float32) for width in (columns, channels)]
     program.check(inputs, isa="avx2", threads=2)
