@@ -11,7 +11,15 @@ from __future__ import annotations
 from xdsl.ir import SSAValue
 
 from sterna.dialects.ternary import AttentionOp, PositionsOp, RotateOp, tensor
-from sterna.targets.triton.kernel import Builder, Host, Shape, next_power_of_2, number_text, place
+from sterna.targets.triton.kernel import (
+    Builder,
+    Host,
+    Shape,
+    next_power_of_2,
+    number_text,
+    place,
+    product_text,
+)
 
 BLOCK = 1024
 LANES = 16
@@ -64,7 +72,7 @@ def emit_rotate(op: RotateOp, host: Host) -> None:
     b.doc += [place(op)]
     x, cos, sin = b.pointer(op.x, "x", op), b.pointer(op.cos, "cos", op), b.pointer(op.sin, "sin", op)
     out = b.pointer(op.result, "out", op)
-    rows = b.new_pointer("rows", "i32", " * ".join(map(rows_of, shape.leading)) or "1")
+    rows = product_text(shape.leading, b.rows() if None in shape.leading else "1")
     b.names.taken |= {"n", "inside", "j", "t", "at", "a", "b", "c", "s"}
     angle = Shape.of(op.cos).row
     b.lines += [
@@ -80,7 +88,7 @@ def emit_rotate(op: RotateOp, host: Host) -> None:
         f"tl.store({out} + at, a * c - b * s, mask=inside)",
         f"tl.store({out} + at + {half}, b * c + a * s, mask=inside)",
     ]
-    total = " * ".join([*map(rows_of, shape.leading), str(columns // 2)])
+    total = product_text((*shape.leading, columns // 2), "batch.rows")
     host.launch(b.kernel(), f"(triton.cdiv({total}, {BLOCK}),)", b.all_arguments())
 
 
@@ -133,7 +141,7 @@ def emit_attend(op: AttentionOp, host: Host) -> None:
     length = b.new_pointer("length", "i32", length_of(op.q))
     b.names.taken |= {
         *("t", "h", "count", "cache", "row", "lane", "d", "first", "j", "score", "largest", "weight"),
-        *("weights", "mixed", "value", "wide", "total"),
+        *("weights", "mixed", "value", "wide", "total", "at", "inside"),
     }
     cache_row = Shape.of(op.keys).row
     wide = max(next_power_of_2(size), LANES)
@@ -158,8 +166,9 @@ def emit_attend(op: AttentionOp, host: Host) -> None:
         f"    j = first + tl.arange(0, {LANES})",
         f"    score = {scores} * {scale}",
         f"    weight = tl.where(j < count, {b.call('exp', 'score - largest')}, 0.0)",
-        f"    value = tl.load({values} + cache + (j.to(tl.int64) * {cache_row})[:, None] + wide[None, :],",
-        f"                    mask=(j < count)[:, None]{masked}, other=0.0)",
+        f"    at = cache + (j.to(tl.int64) * {cache_row})[:, None] + wide[None, :]",
+        f"    inside = (j < count)[:, None]{masked}",
+        f"    value = tl.load({values} + at, mask=inside, other=0.0)",
         "    weights += weight",
         "    mixed += weight[:, None] * value",
         f"total = {b.call('halving_tree', 'weights', str(LANES))}",

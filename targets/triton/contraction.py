@@ -57,17 +57,19 @@ def emit_dense(op: linalg.GenericOp | linalg.MatmulOp, product: DenseProduct, ho
     b.doc += [place(op)]
     x, w = b.pointer(product.rows, "x", op), b.pointer(product.matrix, "w", op)
     init, out = b.pointer(op.outputs[0], "init", op), b.pointer(result, "out", op)
-    rows = b.new_pointer("rows", "i32", "batch.rows" if shape.sizes[0] is None else str(shape.sizes[0]))
-    b.names.taken |= {"t", "m", "at", "inside"}
+    rows = b.rows() if shape.sizes[0] is None else str(shape.sizes[0])
+    b.names.taken |= {"t", "m", "at", "inside", "sums"}
     sums = b.call("dense_sums", x, w, "t", "m", rows, *map(str, dense_constants(product, channels, columns)))
     b.lines += [
         f"t = tl.program_id(1).to(tl.int64) * {ROWS} + tl.arange(0, {ROWS})",
         f"m = tl.program_id(0) * {CHANNELS} + tl.arange(0, {CHANNELS})",
         f"at = t[:, None] * {shape.row} + m[None, :]",
         f"inside = (t < {rows})[:, None] & (m < {channels})[None, :]",
-        f"tl.store({out} + at, tl.load({init} + at, mask=inside, other=0.0) + {sums}, mask=inside)",
+        f"sums = {sums}",
+        f"tl.store({out} + at, tl.load({init} + at, mask=inside, other=0.0) + sums, mask=inside)",
     ]
-    grid = f"(triton.cdiv({channels}, {CHANNELS}), triton.cdiv({b.arguments[-1]}, {ROWS}))"
+    count = "batch.rows" if shape.sizes[0] is None else str(shape.sizes[0])
+    grid = f"(triton.cdiv({channels}, {CHANNELS}), triton.cdiv({count}, {ROWS}))"
     host.launch(b.kernel(), grid, b.all_arguments())
 
 

@@ -106,7 +106,15 @@ def test_what_no_kernel_calls_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", [layers(2), project(17, 255, "random"), norm_quantize(257, norm_of_norm=True), scan(255)]
+    "program",
+    [
+        layers(2),
+        project(17, 255, "random"),
+        norm_quantize(257, norm_of_norm=True),
+        scan(255),
+        PlannedProgram(Heads(5, 4, 20, 4096).text(), {}),
+        dense(2560, 4096),
+    ],
 )
 def test_the_file_is_formatted_and_lints_clean(program: PlannedProgram, tmp_path: Path) -> None:
     path = tmp_path / "kernels.py"
