@@ -79,7 +79,8 @@ class CpuExecutable:
         arrays = [check_input(tensor, value) for tensor, value in zip(plain, inputs, strict=True)]
         rows = count_rows(plain, arrays)
         with self._turn:
-            for port in states.given:
+            # No other state is looked at: reading a cache would copy it.
+            for port in (port for port in states.given if port.tensor.capacity is not None):
                 check_capacity(port.tensor, port.framework_array(rows), rows)
             results = self._run(arrays, rows, states)
             states.swap()
