@@ -8,13 +8,17 @@ Axes: B batch, T tokens, H heads of D columns, G heads of keys and values, C row
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.library import custom_op
+
+library: Any = torch.library
+"""Its decorators have no types."""
 
 
-@custom_op("sterna::positions", mutates_args=())
+@library.custom_op("sterna::positions", mutates_args=())
 def positions(start: Tensor, rows: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
     """start [1] int64, rows [B, T] -> the position of every row [T], and that of the next [1]."""
     count = rows.shape[1]
@@ -28,11 +32,11 @@ def _(start: Tensor, rows: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
     return start.new_empty(rows.shape[1]), start.new_empty(1)
 
 
-@custom_op("sterna::rotate", mutates_args=())
+@library.custom_op("sterna::rotate", mutates_args=())
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x [B, T, H D] and the cosines and sines [T, D/2] of the angles -> [B, T, H D]."""
     half = cos.shape[-1]
-    a, b = x.unflatten(-1, (x.shape[-1] // (2 * half), 2, half)).unbind(-2)
+    a, b = x.reshape(*x.shape[:-1], x.shape[-1] // (2 * half), 2, half).unbind(-2)
     cos, sin = cos[:, None], sin[:, None]
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-2).reshape(x.shape)
 
@@ -42,7 +46,7 @@ def _(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-@custom_op("sterna::attention", mutates_args=())
+@library.custom_op("sterna::attention", mutates_args=())
 def attention(
     q: Tensor,
     k: Tensor,
@@ -58,7 +62,7 @@ def attention(
     new_keys, new_values = keys.index_copy(1, positions, k), values.index_copy(1, positions, v)
     end = int(positions[-1]) + 1
     by_head = [
-        x.unflatten(-1, (count, x.shape[-1] // count)).transpose(1, 2)
+        x.reshape(*x.shape[:-1], count, x.shape[-1] // count).transpose(1, 2)
         for x, count in ((q, heads), (new_keys[:, :end], kv_heads), (new_values[:, :end], kv_heads))
     ]
     seen = torch.arange(end, device=positions.device) <= positions[:, None]
@@ -80,7 +84,7 @@ def _(
     return torch.empty_like(q), torch.empty_like(keys), torch.empty_like(values)
 
 
-@custom_op("sterna::dense", mutates_args=())
+@library.custom_op("sterna::dense", mutates_args=())
 def dense(x: Tensor, weight: Tensor) -> Tensor:
     """x [B, T, K] and a weight [M, K] that stays in floats -> [B, T, M].
 
