@@ -147,6 +147,48 @@ def halving_trees(partial, LANES: tl.constexpr):
 
 
 @triton.jit
+def attention_scores(q, keys, j, count, ROW: tl.constexpr, D: tl.constexpr):
+    """sum over d of q[d] * keys[j, d] for rows j of a cache, in 16 strided partial sums and a halving tree: `[j]`."""
+    lane = tl.arange(0, 16)
+    partial = tl.zeros([j.shape[0], 16], tl.float32)
+    rows = keys + (j.to(tl.int64) * ROW)[:, None]
+    for start in tl.static_range(0, D, 16):
+        inside = start + lane < D
+        x = tl.load(q + start + lane, mask=inside, other=0.0)
+        key = tl.load(rows + (start + lane)[None, :], mask=(j < count)[:, None] & inside[None, :], other=0.0)
+        partial += x[None, :] * key
+    return halving_trees(partial, 16)
+
+
+@triton.jit
+def dense_sums(
+    x,
+    w,
+    t,
+    m,
+    rows,
+    M: tl.constexpr,
+    K: tl.constexpr,
+    X_ROW: tl.constexpr,
+    W_CHANNEL: tl.constexpr,
+    W_COLUMN: tl.constexpr,
+):
+    """sum over k of x[t, k] * w[m, k] in 16 strided partial sums and a halving tree: `[t, m]`."""
+    ROWS: tl.constexpr = t.shape[0]
+    CHANNELS: tl.constexpr = m.shape[0]
+    lane = tl.arange(0, 16)
+    partial = tl.zeros([ROWS, CHANNELS, 16], tl.float32)
+    channels = w + m.to(tl.int64) * W_CHANNEL
+    for start in range(0, K, 16):
+        k = start + lane
+        left = tl.load(x + (t * X_ROW)[:, None] + k[None, :], (t < rows)[:, None] & (k < K)[None, :], 0.0)
+        inside = (m < M)[:, None] & (k < K)[None, :]
+        right = tl.load(channels[:, None] + (k * W_COLUMN)[None, :], inside, 0.0)
+        partial += left[:, None, :] * right[None, :, :]
+    return tl.reshape(halving_trees(tl.reshape(partial, [ROWS * CHANNELS, 16]), 16), [ROWS, CHANNELS])
+
+
+@triton.jit
 def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
     """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
     lane = tl.arange(0, LANES)
