@@ -11,6 +11,18 @@ import triton
 import triton.language as tl
 
 
+OVERLAP = tl.constexpr(False)
+"""As in `runtime.py`."""
+
+
+@triton.jit
+def take_turn():
+    """Lets the next kernel start, as far as its own `take_turn`, and waits until the kernels before have ended."""
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
+
 @triton.jit
 def negate(x):
     """-x, of zeros too: the compiler may write `-x` as 0 - x."""
@@ -147,12 +159,21 @@ def halving_trees(partial, LANES: tl.constexpr):
 
 
 @triton.jit
+def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
+    """Elements of a row in memory, with zeros behind its end. Without a mask where that is known not to be reached."""
+    if K % LANES == 0:
+        return tl.load(row + at)
+    else:
+        return tl.load(row + at, mask=at < K, other=0.0)
+
+
+@triton.jit
 def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
     """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
     lane = tl.arange(0, LANES)
     partial = tl.zeros([LANES], tl.float32)
-    for start in tl.range(0, K, LANES, loop_unroll_factor=8):
-        x = tl.load(row + start + lane, mask=start + lane < K, other=0.0)
+    for start in tl.range(0, K, LANES, loop_unroll_factor=32):
+        x = strip(row, start + lane, K, LANES)
         partial += x * x
     return halving_tree(partial, LANES)
 
@@ -163,10 +184,9 @@ def sums_of_squares(row, outer, K: tl.constexpr, LANES: tl.constexpr):
     lane = tl.arange(0, LANES)
     partial = tl.zeros([LANES], tl.float32)
     scaled = tl.zeros([LANES], tl.float32)
-    for start in tl.range(0, K, LANES, loop_unroll_factor=8):
-        inside = start + lane < K
-        x = tl.load(row + start + lane, mask=inside, other=0.0)
-        y = x * tl.load(outer + start + lane, mask=inside, other=0.0)
+    for start in tl.range(0, K, LANES, loop_unroll_factor=32):
+        x = strip(row, start + lane, K, LANES)
+        y = x * strip(outer, start + lane, K, LANES)
         partial += x * x
         scaled += y * y
     return halving_tree(partial, LANES), halving_tree(scaled, LANES)
@@ -227,9 +247,11 @@ def i2_vector_product(
     K: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    SPLIT: tl.constexpr,
     DP4A: tl.constexpr,
 ):
-    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns.
+    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns, or,
+    where SPLIT programs do, its part of them.
 
     A byte holds the trits + 1 of columns 64 apart, so a 32-bit word masked by 0x03 << 2f in every byte meets four
     consecutive activations, and `dot4` takes it without a shift: the sums of field f are 4^f times too large until the
@@ -250,7 +272,9 @@ def i2_vector_product(
     acc2 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     acc3 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
-    for first in range(0, ACROSS, TILES):
+    EACH: tl.constexpr = (ACROSS + TILES * SPLIT - 1) // (TILES * SPLIT) * TILES
+    begin = tl.program_id(2) * EACH
+    for first in range(begin, tl.minimum(begin + EACH, ACROSS), TILES):
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 16) + word % 16
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
@@ -265,6 +289,39 @@ def i2_vector_product(
         ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
     fields = acc0 + (acc1 >> 2) + (acc2 >> 4) + (acc3 >> 6)
     return tl.sum(fields, axis=2) - tl.sum(ones, axis=1)[:, None]
+
+
+@triton.jit
+def fetch(w, M: tl.constexpr, K: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr):
+    """Asks for the packed rows of a program before its turn comes: the L2 cache has them when it does."""
+    if OVERLAP and not MANY:
+        ROW: tl.constexpr = (K + 255) // 256 * 64
+        LINES: tl.constexpr = triton.cdiv(CHANNELS * ROW, 128 * SPLIT)
+        line = tl.program_id(2) * LINES + tl.minimum(tl.arange(0, triton.next_power_of_2(LINES)), LINES - 1)
+        byte = tl.program_id(0).to(tl.int64) * (CHANNELS * ROW) + line * 128
+        address = (w + tl.minimum(byte, M * ROW - 1)).to(tl.int64)
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1
+        )
+
+
+@triton.jit
+def is_last_of(arrived, SPLIT: tl.constexpr):
+    """Whether this program is the last of those that share its channels; what the others added before is then there.
+
+    The sums are of integers, so the order in which programs arrive changes no bit.
+    """
+    tl.debug_barrier()
+    counter = arrived + tl.program_id(0)
+    is_last = tl.atomic_add(counter, 1) == SPLIT - 1
+    tl.store(counter, 0, mask=is_last)
+    return is_last
+
+
+@triton.jit
+def take(where, total, inside):
+    """The sum that lies there, and leaves zero for the next launch."""
+    return tl.atomic_xchg(where, total * 0, mask=inside, sem="relaxed")
 
 
 @triton.jit
