@@ -53,11 +53,17 @@ def driver_of(target: Any) -> Iterator[None]:
 
 
 def compiled_launches(
-    module: ModuleType, isa: str, calls: Sequence[tuple[int, int]], configurations: Sequence[int]
+    module: ModuleType,
+    isa: str,
+    calls: Sequence[tuple[int, int]],
+    configurations: Sequence[int],
+    *,
+    only: str = "",
 ) -> list[Launch]:
     """Of a language model: what is launched for each of `calls` (texts, tokens of each), each kernel once.
 
-    Of products the configurations of those numbers in `FEW`, and as many from the end of `MANY`.
+    Of products the configurations of those numbers in `FEW`, and the largest of `MANY` whose sums fit; with `only`,
+    the kernels whose names begin so.
     """
     import torch
     import triton.language as tl
@@ -74,12 +80,12 @@ def compiled_launches(
 
     def only_compile(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
         key = (self.fn.__name__, str(sorted(options.items(), key=str)))
-        if key not in found:
+        if key not in found and key[0].startswith(only):
             kernel = launch(self, *args, grid=grid, warmup=True, **options)
             found[key] = Launch(key[0], options, kernel.asm, kernel.metadata)
 
     def some_configurations(self: Any, *args: Any, **options: Any) -> None:
-        several = [self.configs[n] for n in configurations] if not options["MANY"] else [self.configs[4]]
+        several = [self.configs[n] for n in configurations] if not options["MANY"] else self.configs[-1:]
         for config in several:
             self.fn.run(*args, **options, **config.all_kwargs())
 

@@ -100,12 +100,21 @@ MANY = [
         (64, 16, 4, 3),
         (64, 32, 4, 3),
         (64, 64, 4, 3),
+        (64, 128, 8, 3),
         (128, 64, 4, 3),
+        (128, 64, 8, 3),
         (128, 128, 8, 3),
         (128, 256, 8, 3),
     )
 ]
-"""And for many."""
+"""And for many: of these, those whose sums fit."""
+
+SUMS = 128
+"""Registers of a thread that may hold sums: of 255 that it has, and more would be spilled."""
+
+
+def sums_of_a_thread(config: triton.Config, sums: int) -> int:
+    return sums * config.kwargs["CHANNELS"] * config.kwargs["ROWS"] // (32 * config.num_warps)
 
 
 def time_of(call, quantiles):
@@ -121,7 +130,7 @@ class Product:
     """
 
     def __init__(self, kernel, m: int, sums: int) -> None:
-        few, many = FEW, MANY
+        few, many = FEW, [config for config in MANY if sums_of_a_thread(config, sums) <= SUMS]
         if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
             few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
