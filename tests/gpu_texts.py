@@ -2,8 +2,8 @@
 
     TRITON_INTERPRET=1 python -m tests.gpu_texts
 
-takes a JSON object a line on stdin, `{"kernels": PATH, "weights": PATH, "tokens": [[...], ...], "steps": N}`, and answers
-with the list of what is not, bit for bit, what the text alone gives.
+takes a JSON object a line on stdin, `{"kernels": PATH, "weights": PATH, "tokens": [[...], ...], "steps": N}`, and
+answers with the list of what is not, bit for bit, what the text alone gives.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int)
             found += [
                 f"{way.__name__}, text {text}: result {n}"
                 for n, (one, several) in enumerate(zip(alone, together, strict=True))
-                if not torch.equal(one[0].contiguous().view(torch.int32), several[text].contiguous().view(torch.int32))
+                if not torch.equal(
+                    one[0].contiguous().view(torch.int32), several[text].contiguous().view(torch.int32)
+                )
             ]
     return found
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-OVERLAP = tl.constexpr(False)
-"""As in `runtime.py`."""
+from sterna.targets.triton.runtime import OVERLAP
 
 
 @triton.jit
@@ -292,7 +290,9 @@ def i2_vector_product(
 
 
 @triton.jit
-def fetch(w, M: tl.constexpr, K: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr):
+def fetch(
+    w, M: tl.constexpr, K: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr
+):
     """Asks for the packed rows of a program before its turn comes: the L2 cache has them when it does."""
     if OVERLAP and not MANY:
         ROW: tl.constexpr = (K + 255) // 256 * 64
@@ -301,7 +301,12 @@ def fetch(w, M: tl.constexpr, K: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl
         byte = tl.program_id(0).to(tl.int64) * (CHANNELS * ROW) + line * 128
         address = (w + tl.minimum(byte, M * ROW - 1)).to(tl.int64)
         tl.inline_asm_elementwise(
-            "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [address], dtype=tl.int32, is_pure=False, pack=1
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;",
+            "=r,l",
+            [address],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
         )
 
 

@@ -29,7 +29,7 @@ MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, 
 """The constants of a kernel, as an example of each way that it has."""
 
 LAST = (Param("partial", "*i32"), Param("arrived", "*i32"), Param("rows", "i32"), Param("magnitude", "i32"))
-"""What `Product` gives after the arguments: memory that programs share, rows, and the key that many rows are tuned by."""
+"""What `Product` gives after the arguments: memory that programs share, rows, and what many rows are tuned by."""
 
 MOST_FEW_ROWS = 4
 """`FEW_ROWS` of `runtime.py`."""
@@ -123,7 +123,7 @@ class Product:
                 f'    tl.atomic_add({where}, {total}, mask=inside, sem="relaxed")'
                 for where, total in zip(places, totals, strict=True)
             ),
-            f"    inside = inside & {b.call('is_last_of', 'arrived', 'SPLIT')}",
+            f"    inside = (inside & {b.call('is_last_of', 'arrived', 'SPLIT')}) != 0",
             *(
                 f"    {total} = {b.call('take', where, total, 'inside')}"
                 for where, total in zip(places, totals, strict=True)

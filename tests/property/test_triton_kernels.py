@@ -94,7 +94,9 @@ def test_programs_that_share_columns_sum_exactly(split: int) -> None:
     shared = text.replace('"TILES": 4, "SPLIT": 1}', f'"TILES": 1, "SPLIT": {split}}}')
     assert shared != text
     shared = shared.replace('"CHANNELS": 256, "TILES"', '"CHANNELS": 16, "TILES"')
-    loaded = TritonTarget().load({"kernels.py": shared.encode()}, program.program, program.packed, isa=INTERPRETER)
+    loaded = TritonTarget().load(
+        {"kernels.py": shared.encode()}, program.program, program.packed, isa=INTERPRETER
+    )
     generator = np.random.default_rng(split)
     for count in (1, 4, 3, 5, 2):
         p, q = (generator.integers(-128, 128, (count, columns)).astype(np.int8) for _ in range(2))

@@ -120,7 +120,9 @@ def test_sums_are_shared_by_atomic_additions_where_programs_share_columns(hopper
     split = [each for each in hopper if each.constants.get("SPLIT") == 2]
     assert len(split) == 6
     for each in split:
-        assert re.search(r"atom\.global\S*\.add\.(?:s|u)32|red\.\S*add\.(?:s|u)32", each.texts["ptx"]), each.name
+        assert re.search(r"atom\.global\S*\.add\.(?:s|u)32|red\.\S*add\.(?:s|u)32", each.texts["ptx"]), (
+            each.name
+        )
         assert re.search(r"atom\S*acq_rel", each.texts["ptx"]), each.name
 
 
