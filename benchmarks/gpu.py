@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -187,14 +188,18 @@ def run_section(folder: Path, name: str, limit: float) -> str:
     """How it ended: "ok", or what went wrong."""
     command = [sys.executable, str(Path(__file__).with_name("gpu_measure.py")), str(folder), name]
     with (folder / f"{name}.log").open("w") as log:
+        # A session of its own: what it started ends with it.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
-            done = subprocess.run(command, stdout=log, stderr=log, timeout=limit, check=False)
+            code = process.wait(limit)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             return f"stopped after {limit:.0f} s"
-    if done.returncode == 0:
+    if code == 0:
         return "ok"
     last = (folder / f"{name}.log").read_text(errors="replace").strip().splitlines()[-1:]
-    return f"exit code {done.returncode}: {''.join(last)[:300]}"
+    return f"exit code {code}: {''.join(last)[:300]}"
 
 
 def table(results: Results) -> str:
