@@ -67,7 +67,7 @@ def measure(design: str, rows: int, columns: int, family: Family) -> dict[str, o
         (folder / "array.sv").write_text(
             array.source if array else adder_trees(rows, columns), encoding="utf-8"
         )
-        needed = [tools.LIBRARY / f"{module}.sv" for module in ("add3", "ternary_adder_tree")]
+        needed = [tools.LIBRARY / f"{module}.sv" for module in ("add3", "choose2", "ternary_adder_tree")]
         found = tools.synthesize("array", [folder / "array.sv", *needed], family, folder)
     return {"design": design, "family": family, "rows": rows, "columns": columns, **asdict(found.resources)}
 

@@ -23,6 +23,7 @@ from sterna.dialects.context import read, verify
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed import Fixed
 from sterna.dialects.llvm_vector import LLVMVector
+from sterna.dialects.stream import Stream
 from sterna.dialects.ternary import Ternary, WeightOp
 from sterna.dialects.weights import RandomStore, SternaContext, WeightStore
 from sterna.instruments.options import WeightSource, add_to_argparse, from_options
@@ -68,6 +69,7 @@ class SternaOptMain(xDSLOptMain):
         super().register_all_dialects()
         self.ctx.register_dialect("ternary", lambda: Ternary)
         self.ctx.register_dialect("fixed", lambda: Fixed)
+        self.ctx.register_dialect("stream", lambda: Stream)
         self.ctx.register_dialect("llvm_vector", lambda: LLVMVector)
 
     def register_all_passes(self) -> None:

@@ -9,6 +9,7 @@ program means a function on rows (`semantics/stream.py`), whatever the lanes, th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
 from xdsl.dialects.builtin import (
@@ -27,6 +28,7 @@ from xdsl.irdl import (
     VarConstraint,
     irdl_op_definition,
     operand_def,
+    opt_prop_def,
     prop_def,
     region_def,
     result_def,
@@ -38,7 +40,7 @@ from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, Pure, Sym
 
 from sterna.dialects.constraints import require
 from sterna.dialects.regions import YieldOp as ElementYieldOp
-from sterna.dialects.stream_types import RowsType, rows_type
+from sterna.dialects.stream_types import RegionAttr, RowsType, rows_type
 
 Design = Literal["adder-tree", "lut-ram", "folded", "shared-sums"]
 DESIGNS: tuple[Design, ...] = get_args(Design)
@@ -69,6 +71,16 @@ class PipelineOp(IRDLOperation):
     def verify_(self) -> None:
         require(isinstance(self.body.block.last_op, YieldOp), "a pipeline ends in stream.yield")
         require(all(isinstance(arg.type, RowsType) for arg in self.body.block.args), "the inputs are streams")
+        regions = sorted(regions_of(self).values(), key=lambda region: region.at.data)
+        require(
+            len({(region.width, region.ahead) for region in regions}) <= 1,
+            "there is one memory outside, of one width, and queues of one depth",
+        )
+        for before, after in pairwise(regions):
+            require(
+                before.at.data + before.bytes <= after.at.data,
+                f"the regions at {before.at.data} and {after.at.data} overlap",
+            )
 
 
 @irdl_op_definition
@@ -111,17 +123,21 @@ class LookupOp(IRDLOperation):
 class ArrayOp(IRDLOperation):
     """Ternary matrix times row: y[m] = sum_k x[k] w[m, k]. SIMD is the lanes of x, PE those of y.
 
-    `adder-tree` and `lut-ram` read their weights from a memory, M / PE times K / SIMD words a row; `folded` and
-    `shared-sums` have them as wiring and take a whole row at once.
+    `adder-tree` and `lut-ram` read their weights from a memory, M / PE times K / SIMD words a row: on the chip, or
+    from the region of the memory outside that is stated. `folded` and `shared-sums` have them as wiring and take a
+    whole row at once.
     """
 
     name = "stream.array"
     x = operand_def(RowsType)
     weight = prop_def(SymbolRefAttr)
     design = prop_def(StringAttr)
+    region = opt_prop_def(RegionAttr)
     result = result_def(RowsType)
     traits = traits_def(Pure())
-    assembly_format = "$x `,` $weight `design` `=` $design attr-dict `:` type($x) `->` type($result)"
+    assembly_format = (
+        "$x `,` $weight `design` `=` $design (`from` $region^)? attr-dict `:` type($x) `->` type($result)"
+    )
 
     def __init__(self, x: SSAValue, weight: str, result: RowsType, design: Design = "adder-tree") -> None:
         super().__init__(
@@ -139,6 +155,18 @@ class ArrayOp(IRDLOperation):
             require(
                 x.beats == y.beats == 1, "constant weights take a row in one beat and give one in one beat"
             )
+            require(self.region is None, "weights that are wiring are in no memory")
+        if self.region is not None:
+            bits = weight_bits(design, y, x) * x.beats * y.beats
+            stored = self.region.bytes * 8
+            require(stored >= bits, f"weights of {bits} bits are not in a region of {stored}")
+
+
+def weight_bits(design: str, y: RowsType, x: RowsType) -> int:
+    """Of the weights that an array takes in a cycle: two bits a trit, or with tables of sums five bits three."""
+    if design == "lut-ram":
+        return y.lanes.data * -(-x.lanes.data // 3) * 5
+    return y.lanes.data * x.lanes.data * 2
 
 
 @irdl_op_definition
@@ -360,6 +388,13 @@ def stage_name(op: Operation) -> str:
     return name.data if isinstance(name, StringAttr) else op.name.removeprefix("stream.")
 
 
+def regions_of(pipeline: PipelineOp) -> dict[Operation, RegionAttr]:
+    """The arrays whose weights are in the memory outside, and where."""
+    return {
+        op: op.region for op in pipeline.body.block.ops if isinstance(op, ArrayOp) and op.region is not None
+    }
+
+
 def pipeline_of(operations: Sequence[Operation]) -> PipelineOp | None:
     return next((op for op in operations if isinstance(op, PipelineOp)), None)
 
@@ -379,5 +414,5 @@ Stream = Dialect(
         FifoOp,
         ForkOp,
     ],
-    [RowsType],
+    [RowsType, RegionAttr],
 )

@@ -21,21 +21,33 @@ from sterna.targets.verilog import testbench, tools
 from sterna.targets.verilog.buffer_streams import BufferStreamsPass
 from sterna.targets.verilog.convert_fixed_to_stream import ConvertFixedToStreamPass
 from sterna.targets.verilog.design import print_design
+from sterna.targets.verilog.external_memory import OutsideMemory, Placement
 from sterna.targets.verilog.fold_stages import FoldStagesPass
+from sterna.targets.verilog.place_weights import PlaceWeightsPass
 from sterna.targets.verilog.stages.top import TopPrinter, top_ports
 from sterna.targets.verilog.testbench import Beat, Simulation
 
 Rows = npt.NDArray[np.int64]
 
+MEMORY = OutsideMemory()
+
 
 def to_pipeline(
-    module: ModuleOp, weights: WeightStore, *, interval: int, output: str = "logits", sequences: int = 1
+    module: ModuleOp,
+    weights: WeightStore,
+    *,
+    interval: int,
+    output: str = "logits",
+    sequences: int = 1,
+    outside: Placement = "on-chip",
+    memory: OutsideMemory = MEMORY,
 ) -> ModuleOp:
     """A copy of the module, folded and buffered."""
     copy, ctx = module.clone(), make_context(weights)
     for each in (
         ConvertFixedToStreamPass(output=output, sequences=sequences),
         FoldStagesPass(interval=interval),
+        PlaceWeightsPass(outside, memory.width, memory.latency, sequences=sequences),
         BufferStreamsPass(),
     ):
         each.apply(ctx, copy)
@@ -81,10 +93,26 @@ class SimulatedDesign:
         return SimulatedDesign(module, weights, simulation, traced)
 
     def check_every_stream(
-        self, tokens: Sequence[tuple[int, int, int]], *, gaps: int = 0, pauses: int = 0, seed: int = 1
+        self,
+        tokens: Sequence[tuple[int, int, int]],
+        *,
+        gaps: int = 0,
+        pauses: int = 0,
+        seed: int = 1,
+        wait: int = 0,
+        latency: int = 0,
+        memory_stalls: int = 0,
     ) -> tuple[list[Beat], int]:
         """All that passes through every queue is what the interpreter says; the beats, and the cycles."""
-        beats, cycles = self.simulation.run(tokens, input_gaps=gaps, output_pauses=pauses, seed=seed)
+        beats, cycles = self.simulation.run(
+            tokens,
+            input_gaps=gaps,
+            output_pauses=pauses,
+            seed=seed,
+            wait=wait,
+            memory_latency=latency,
+            memory_stalls=memory_stalls,
+        )
         given = np.array([token for token, _, _ in tokens]).reshape(-1, 1)
         context = np.array([2 * sequence + starts for _, starts, sequence in tokens]).reshape(-1, 1)
         streams = PipelineInterpreter(self.module, self.weights).run([given, context])

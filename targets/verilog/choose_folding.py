@@ -12,6 +12,13 @@ from sterna.dialects.stream import PipelineOp, pipeline_of
 from sterna.targets.verilog.devices import Device, Resources
 from sterna.targets.verilog.estimate import Estimate, estimate
 
+SAME_RATE = 0.99
+"""A memory outside limits the rate from some interval on: what is faster inside by less than this is not faster."""
+
+
+class DoesNotFit(CompileError):
+    """A model that is too large for a budget at any interval."""
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -60,18 +67,21 @@ def choose_interval(
 
     if not fits(intervals[0]):
         lacking = estimated(intervals[0]).resources.exceeds(goal.budget)
-        raise CompileError(
+        raise DoesNotFit(
             f"the model does not fit {goal.device.name} with this budget: at its smallest it takes {lacking}"
         )
     fastest = intervals[_holding(intervals, fits) - 1]
+    reached = intervals[: intervals.index(fastest) + 1]
     if not goal.tokens_per_second:
-        return fastest
+        if not estimated(fastest).memory_words:
+            return fastest
+        limit = SAME_RATE * rate(fastest)
+        return reached[_holding(reached, lambda interval: rate(interval) < limit)]
     if rate(fastest) < goal.tokens_per_second:
         raise CompileError(
             f"{goal.tokens_per_second:g} tokens/s are out of reach: {goal.device.name} at {goal.clock_mhz:g} MHz "
             f"gives {rate(fastest):.0f} within the budget"
         )
-    reached = intervals[: intervals.index(fastest) + 1]
     return reached[_holding(reached, lambda interval: rate(interval) < goal.tokens_per_second)]
 
 

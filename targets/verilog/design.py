@@ -13,11 +13,21 @@ from xdsl.ir import Operation
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
-from sterna.dialects.stream import ArrayOp, LookupOp, MapOp, PipelineOp, ReduceOp, pipeline_of, stage_name
+from sterna.dialects.stream import (
+    ArrayOp,
+    LookupOp,
+    MapOp,
+    PipelineOp,
+    ReduceOp,
+    pipeline_of,
+    regions_of,
+    stage_name,
+)
 from sterna.dialects.stream_types import rows_type
 from sterna.dialects.weights import WeightStore
 from sterna.targets.verilog.arrays.array import Adders
 from sterna.targets.verilog.circuits import tables_of
+from sterna.targets.verilog.external_memory import memory_image_of
 from sterna.targets.verilog.stages.array_stage import array_stage
 from sterna.targets.verilog.stages.map_stage import map_stage
 from sterna.targets.verilog.stages.module import MEMORY, StageModule, image_name, memory_image
@@ -29,6 +39,8 @@ Array = npt.NDArray[Any]
 
 RTL = "rtl"
 """The folder of Verilog files."""
+OUTSIDE = f"{MEMORY}/external.bin"
+"""What the memory outside the chip holds, byte by byte."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class Design:
     """Verilog by file name: the top, the stages, the library."""
     images: dict[str, str]
     """Memory images by file name; $readmemh looks for them in the working directory."""
+    outside: bytes = b""
+    """The image of the memory outside; empty if there is none."""
     stages: dict[Operation, StageModule] = field(default_factory=dict[Operation, StageModule])
 
     def write(self, folder: Path) -> list[Path]:
@@ -49,6 +63,8 @@ class Design:
         files = {f"{RTL}/{name}": text for name, text in self.modules.items()}
         for name, text in (files | self.images).items():
             (folder / name).write_text(text, encoding="utf-8")
+        if self.outside:
+            (folder / OUTSIDE).write_bytes(self.outside)
         return [folder / name for name in files]
 
 
@@ -69,7 +85,8 @@ def print_design(module: ModuleOp, weights: WeightStore | None, *, top: str, add
     images = printer.images
     for stage in stages.values():
         images |= stage.images
-    return Design(top, modules, images, stages)
+    outside = memory_image_of({region: stages[op].outside for op, region in regions_of(pipeline).items()})
+    return Design(top, modules, images, outside, stages)
 
 
 def _used(name: str, modules: dict[str, str]) -> bool:

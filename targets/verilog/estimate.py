@@ -7,7 +7,7 @@ from what synthesis measured (`arrays/costs.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,29 @@ from sterna.dialects.stream import (
     ReduceOp,
     ScanOp,
     YieldOp,
+    regions_of,
     stage_name,
+    weight_bits,
 )
-from sterna.dialects.stream_types import RowsType, rows_type
+from sterna.dialects.stream_types import RegionAttr, RowsType, rows_type
 from sterna.targets.verilog.arrays.costs import array_cost
 from sterna.targets.verilog.circuits import Circuit, map_circuits
-from sterna.targets.verilog.devices import Family, Resources, lut_memory, memory_blocks, multiplier_blocks
+from sterna.targets.verilog.devices import (
+    Family,
+    Resources,
+    lut_memory,
+    memory_blocks,
+    memory_choices,
+    multiplier_blocks,
+)
 from sterna.targets.verilog.stages.array_stage import folds
-from sterna.targets.verilog.timing import BLOCK_MEMORY_DEPTH, interval, schedule, slowest_interval
+from sterna.targets.verilog.timing import (
+    BLOCK_MEMORY_DEPTH,
+    interval,
+    schedule,
+    slowest_interval,
+    words_a_row,
+)
 
 CONTROL = Resources(lut=12, ff=12)
 """Of a stage: its counters and its handshake."""
@@ -55,6 +70,8 @@ class Estimate:
     interval: int
     """Cycles between tokens of different sequences: of the slowest stage."""
     stages: tuple[StageEstimate, ...]
+    memory_words: int = 0
+    """Words a token that are read of the memory outside."""
 
     @property
     def resources(self) -> Resources:
@@ -70,7 +87,7 @@ def estimate(module: ModuleOp, pipeline: PipelineOp, family: Family) -> Estimate
     circuits = map_circuits(module, pipeline)
     latencies: dict[Operation, int] = {op: circuit.cycles for op, circuit in circuits.items()}
     timed = schedule(pipeline, np.zeros(1, np.int64), latencies)
-    stages = tuple(
+    stages = [
         StageEstimate(
             stage_name(op) if not isinstance(op, FifoOp) else "queue",
             op.name.removeprefix("stream."),
@@ -79,8 +96,24 @@ def estimate(module: ModuleOp, pipeline: PipelineOp, family: Family) -> Estimate
         )
         for op in pipeline.body.block.ops
         if not isinstance(op, YieldOp)
-    )
-    return Estimate(timed.finish, slowest_interval(pipeline), stages)
+    ]
+    if regions := list(regions_of(pipeline).values()):
+        stages.append(StageEstimate("reader", "memory", words_a_row(pipeline), reader(regions, family)))
+    return Estimate(timed.finish, slowest_interval(pipeline), tuple(stages), words_a_row(pipeline))
+
+
+def reader(regions: Sequence[RegionAttr], family: Family) -> Resources:
+    """Of the AXI4 port: a queue, two counters and a place in two choices for each array."""
+    width, ahead = regions[0].width.data, regions[0].ahead.data
+    array = words_queue(width, ahead, family) + Resources(lut=90, ff=45)
+    return sum([array] * len(regions), Resources(lut=200, ff=90))
+
+
+def words_queue(width: int, depth: int, family: Family) -> Resources:
+    counters = Resources(lut=3 * depth.bit_length() + 8, ff=3 * depth.bit_length())
+    if depth >= BLOCK_MEMORY_DEPTH:
+        return counters + Resources(bram=memory_blocks(depth, width, family))
+    return counters + Resources(lut_memory=lut_memory(depth, width, family))
 
 
 def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circuit]) -> Resources:
@@ -90,9 +123,10 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
         case ArrayOp():
             return _array(op, family)
         case ReduceOp():
-            x, width = rows_type(op.x), rows_type(op.result).width
-            adders = x.lanes.data * (1 if op.kind.data == "sum" else 2)
-            return CONTROL + Resources(lut=adders * width, ff=2 * x.lanes.data * width)
+            lanes, width = rows_type(op.x).lanes.data, rows_type(op.result).width
+            # The tree over lanes, and what has come so far with the choice to start anew.
+            each = 1 if op.kind.data == "sum" else 2
+            return CONTROL + Resources(lut=((lanes - 1) * each + 2) * width, ff=lanes * width)
         case ArgmaxOp():
             x = rows_type(op.x)
             return CONTROL + Resources(lut=3 * x.lanes.data * x.width, ff=2 * x.width + 40)
@@ -100,8 +134,11 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
             return _scan(op, family)
         case LookupOp():
             row = rows_type(op.result)
+            words = op.rows.value.data * row.beats
             return CONTROL + Resources(
-                bram=memory_blocks(op.rows.value.data * row.beats, row.bits, family), ff=row.bits
+                lut=row.bits * memory_choices(words, family),
+                bram=memory_blocks(words, row.bits, family),
+                ff=words.bit_length(),
             )
         case FifoOp():
             return queue(rows_type(op.result), op.depth.value.data, family)
@@ -110,18 +147,16 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
         case LanesOp():
             wide = max(rows_type(op.x).bits, rows_type(op.result).bits)
             narrows = rows_type(op.result).lanes.data < rows_type(op.x).lanes.data
-            return Resources(lut=wide + 8 if narrows else 8, ff=wide + 4)
+            return CONTROL + Resources(lut=wide if narrows else 0, ff=wide)
         case _:
             raise AssertionError(op.name)
 
 
 def queue(rows: RowsType, depth: int, family: Family) -> Resources:
     counters = 3 * depth.bit_length()
-    control = Resources(lut=counters + 8, ff=counters)
+    control = Resources(lut=2 * counters + 8, ff=counters)
     if depth >= BLOCK_MEMORY_DEPTH:
         return control + Resources(bram=memory_blocks(depth, rows.bits, family))
-    if depth <= 3:
-        return control + Resources(lut=rows.bits, ff=depth * rows.bits)
     return control + Resources(lut_memory=lut_memory(depth, rows.bits, family))
 
 
@@ -145,18 +180,18 @@ def _array(op: ArrayOp, family: Family) -> Resources:
     if op.design.data in ("folded", "shared-sums"):
         return CONTROL + array
     passes, cycles = folds(x, y)
-    weights = memory_blocks(passes * cycles, 2 * x.lanes.data * y.lanes.data, family)
+    bits = weight_bits(op.design.data, y, x)
+    if op.region is None:
+        source = Resources(bram=memory_blocks(passes * cycles, bits, family))
+    else:
+        unpacked = max(bits, op.region.width.data)
+        source = Resources(lut=unpacked + 8, ff=unpacked + bits)
     row = (
         Resources(bram=memory_blocks(cycles, x.bits, family))
         if cycles > 32
         else Resources(lut_memory=lut_memory(cycles, x.bits, family))
     )
-    return (
-        CONTROL
-        + array
-        + row
-        + Resources(bram=weights, ff=3 * x.bits + 2 * x.lanes.data * y.lanes.data, lut=x.bits)
-    )
+    return CONTROL + array + row + source + Resources(ff=3 * x.bits + bits, lut=x.bits)
 
 
 def _scan(op: ScanOp, family: Family) -> Resources:

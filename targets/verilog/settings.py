@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from sterna.dialects.errors import CompileError
+from sterna.dialects.stream_types import MEMORY_WIDTHS
 from sterna.targets.options import TargetOption
 from sterna.targets.verilog.devices import DEVICES, Device, find_device
+from sterna.targets.verilog.external_memory import PLACEMENTS, OutsideMemory, Placement
 
 Output = Literal["tokens", "logits"]
 Tool = Literal["none", "yosys", "nextpnr"]
@@ -33,6 +35,19 @@ OPTIONS = (
         "result", "tokens|logits", "What leaves: the likeliest next token, or all logits.", "tokens"
     ),
     TargetOption(
+        "weights",
+        "auto|on-chip|external",
+        "Where the arrays' weights are: in the chip, in the memory beside it, or there only as far as they do not fit.",
+        "auto",
+    ),
+    TargetOption("memory-width", "BITS", "Of a word of that memory, one a cycle: 64, 128, 256 or 512.", "64"),
+    TargetOption(
+        "memory-latency",
+        "CYCLES",
+        "Of that memory, from an address to its data: how far to read ahead.",
+        "16",
+    ),
+    TargetOption(
         "synthesis",
         "none|yosys|nextpnr",
         "Run the tools and put what they say into the report (minutes).",
@@ -53,6 +68,8 @@ class Settings:
     sequences: int
     output: Output
     synthesis: Tool
+    weights: Placement
+    memory: OutsideMemory
 
     @staticmethod
     def of(values: Mapping[str, str]) -> Settings:
@@ -73,6 +90,11 @@ class Settings:
             sequences=_number("sequences", values["sequences"]),
             output=cast(Output, _one_of("result", values["result"], get_args(Output))),
             synthesis=cast(Tool, synthesis),
+            weights=cast(Placement, _one_of("weights", values["weights"], PLACEMENTS)),
+            memory=OutsideMemory(
+                int(_one_of("memory-width", values["memory-width"], tuple(map(str, MEMORY_WIDTHS)))),
+                _number("memory-latency", values["memory-latency"]),
+            ),
         )
 
     def folding(self) -> str:
@@ -84,8 +106,23 @@ class Settings:
             "tokens-per-second": self.tokens_per_second,
             "sequences": self.sequences,
             **self.budget,
+            **self._memory(),
         }
         return " ".join(f"{name}={value}" for name, value in options.items())
+
+    def placing(self) -> str:
+        """The options of `place-weights`."""
+        options = {"device": f'"{self.device.name}"', "sequences": self.sequences, **self._memory()}
+        if "bram" in self.budget:
+            options["bram"] = self.budget["bram"]
+        return " ".join(f"{name}={value}" for name, value in options.items())
+
+    def _memory(self) -> dict[str, int | str]:
+        return {
+            "weights": f'"{self.weights}"',
+            "memory-width": self.memory.width,
+            "memory-latency": self.memory.latency,
+        }
 
 
 def _number(option: str, text: str) -> int:

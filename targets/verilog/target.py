@@ -68,8 +68,14 @@ class VerilogTarget:
         from sterna.targets.verilog.buffer_streams import BufferStreamsPass
         from sterna.targets.verilog.convert_fixed_to_stream import ConvertFixedToStreamPass
         from sterna.targets.verilog.fold_stages import FoldStagesPass
+        from sterna.targets.verilog.place_weights import PlaceWeightsPass
 
-        passes: tuple[type[ModulePass], ...] = (ConvertFixedToStreamPass, FoldStagesPass, BufferStreamsPass)
+        passes: tuple[type[ModulePass], ...] = (
+            ConvertFixedToStreamPass,
+            FoldStagesPass,
+            PlaceWeightsPass,
+            BufferStreamsPass,
+        )
         return {each.name: each for each in passes}
 
     def pipeline(self, *, max_rows: int = 64) -> str:
@@ -80,6 +86,7 @@ class VerilogTarget:
                 FORMATS[settings.device.family],
                 f"convert-fixed-to-stream{{output={settings.output} sequences={settings.sequences}}}",
                 f"fold-stages{{{settings.folding()}}}",
+                f"place-weights{{{settings.placing()}}}",
                 f"buffer-streams{{rows-in-flight={settings.sequences}}}",
             ]
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sterna.targets.verilog import tools
+from sterna.targets.verilog.design import OUTSIDE
 from sterna.targets.verilog.stages.top import TopPorts
 
 TESTBENCH = Path(__file__).parent / "library" / "testbench.cpp"
@@ -31,6 +32,8 @@ def testbench_text(top: str, ports: TopPorts, traced: Mapping[str, int]) -> str:
         "@ROOT@": root,
         "@RESULT_BITS@": str(ports.result_data),
         "@RESULT_BEATS@": str(ports.beats),
+        "@MEMORY_BYTES@": str(ports.memory // 8),
+        "@MEMORY_IMAGE@": OUTSIDE,
         "@TRACED@": f"{access}\n{streams}",
     }.items():
         text = text.replace(key, value)
@@ -77,16 +80,30 @@ class Simulation:
         input_gaps: int = 0,
         output_pauses: int = 0,
         seed: int = 1,
+        wait: int = 0,
+        memory_latency: int = 0,
+        memory_stalls: int = 0,
         most_cycles: int = 100_000_000,
     ) -> tuple[list[Beat], int]:
         """Feeds (token, starts, sequence) and, after them, `generate` of its own results; its beats, and how many
         cycles it ran.
 
-        Gaps and pauses are in 256ths of all cycles. ToolError if the design stops without giving all its results.
+        Gaps, pauses and stalls of the memory are in 256ths of all cycles; it answers after up to `memory_latency`
+        cycles. The first token waits for `wait` cycles, in which weights are read ahead. ToolError if the design stops
+        without giving all its results, or breaks a rule of the memory's port.
         """
         source, sink = self.folder / f"tokens-{seed}.txt", self.folder / f"beats-{seed}.txt"
         source.write_text("".join(f"{token} {starts} {number}\n" for token, starts, number in tokens))
-        options = (generate, input_gaps, output_pauses, seed, most_cycles)
+        options = (
+            generate,
+            input_gaps,
+            output_pauses,
+            seed,
+            most_cycles,
+            wait,
+            memory_latency,
+            memory_stalls,
+        )
         tools.run_program([str(self.program), str(source), str(sink), *map(str, options)], self.folder)
         beats: list[Beat] = []
         cycles = 0

@@ -27,8 +27,10 @@ from sterna.dialects.stream import (
     ReduceOp,
     ScanOp,
     YieldOp,
+    regions_of,
 )
-from sterna.dialects.stream_types import rows_type
+from sterna.dialects.stream_types import RegionAttr, rows_type
+from sterna.targets.verilog.external_memory import BURST
 from sterna.targets.verilog.stages.array_stage import folds, tree_latency
 from sterna.targets.verilog.stages.reduce_stage import reduce_latency
 
@@ -38,6 +40,8 @@ LOOKUP_LATENCY = 2
 SCAN_LATENCY = 3
 SHORTEST_SCAN = 4
 """Beats of a row below which a scan waits for the row before."""
+READER_LATENCY = 6
+"""Cycles from a queue's room for a burst to the burst's first word, from a memory that answers at once."""
 LATENCY = "latency"
 """The attribute that says how long an array of constants is."""
 TYPICAL_LATENCY = 10
@@ -95,6 +99,7 @@ def schedule(
         delay = 0 if in_graph else queue_delay((depths or {}).get((op, index), 2))
         return result.made[op.operands[index]] + delay
 
+    shared = words_of_neighbours(pipeline)
     for op in pipeline.body.block.ops:
         match op:
             case FifoOp():
@@ -110,7 +115,7 @@ def schedule(
             case LookupOp():
                 _lookup(op, result, arrivals(op, 0))
             case ArrayOp():
-                _array(op, result, arrivals(op, 0))
+                _array(op, result, arrivals(op, 0), shared.get(op, 0))
             case MapOp():
                 _elementwise(op, result, [arrivals(op, n) for n in range(len(op.inputs))], latencies[op])
             case ReduceOp() | ArgmaxOp():
@@ -135,7 +140,7 @@ def _lookup(op: LookupOp, result: Schedule, arrivals: Times) -> None:
     result.made[op.result] = taken + LOOKUP_LATENCY
 
 
-def _array(op: ArrayOp, result: Schedule, arrivals: Times) -> None:
+def _array(op: ArrayOp, result: Schedule, arrivals: Times, shared: int) -> None:
     x, y = rows_type(op.x), rows_type(op.result)
     if op.design.data in ("folded", "shared-sums"):
         taken = paced(arrivals)
@@ -148,8 +153,48 @@ def _array(op: ArrayOp, result: Schedule, arrivals: Times) -> None:
     steps = np.full((len(rows), passes * cycles), np.iinfo(np.int64).min // 2)
     steps[:, :cycles] = rows
     times = paced(steps.reshape(-1)).reshape(steps.shape)
+    if op.region is not None:
+        times = _fed(times, op.region, shared)
     result.taken[op, 0] = times[:, :cycles].reshape(-1)
     result.made[op.result] = times[:, cycles - 1 :: cycles].reshape(-1) + tree_latency(x.lanes.data)
+
+
+def words_of_neighbours(pipeline: PipelineOp) -> dict[Operation, int]:
+    """For each array whose weights are outside, the words a row of all that read the memory at the same time.
+
+    A reduction gives its result when the whole row was there, and an array most of its: those behind it work when those
+    before it are done. At the same time work arrays with as many of both before them.
+    """
+    before: dict[SSAValue, int] = {}
+    words: dict[int, int] = {}
+    regions = regions_of(pipeline)
+    places: dict[Operation, int] = {}
+    for op in pipeline.body.block.ops:
+        place = max((before.get(value, 0) for value in op.operands), default=0)
+        for value in op.results:
+            before[value] = place + isinstance(op, ReduceOp | ArrayOp)
+        if op in regions:
+            places[op] = place
+            words[place] = words.get(place, 0) + regions[op].beats.data
+    return {op: words[place] for op, place in places.items()}
+
+
+def _fed(times: Times, region: RegionAttr, shared: int) -> Times:
+    """The steps `[rows, steps]` with weights from a memory that gives a word a cycle to all that read it in turn.
+
+    From any step on, the words that later ones use are those that were ahead by then, and from the use of a first
+    burst of them on a word a cycle.
+    """
+    steps, words = times.shape[1], region.beats.data
+    needed = np.arange(steps, dtype=np.int64) * shared // steps
+    ahead = region.ahead.data * shared // words - BURST * steps // words - READER_LATENCY
+    fed, free = times.copy(), int(times[0, 0])
+    for row in fed:
+        row[0] = max(int(row[0]), free)
+        late = np.maximum.accumulate(paced(row) - needed) + needed - ahead
+        row[:] = paced(np.maximum(row, late))
+        free = int(row[-1]) + 1
+    return fed
 
 
 def latency_of_constants(op: ArrayOp) -> int:
@@ -218,5 +263,11 @@ def interval(op: Operation) -> int:
 
 
 def slowest_interval(pipeline: PipelineOp) -> int:
-    """Of the stage that takes longest for a row: the pipeline gives no more than a row in so many cycles."""
-    return max(interval(op) for op in pipeline.body.block.ops)
+    """Of the stage that takes longest for a row, or of the memory outside: the pipeline gives no more than a row in so
+    many cycles."""
+    return max(*(interval(op) for op in pipeline.body.block.ops), words_a_row(pipeline))
+
+
+def words_a_row(pipeline: PipelineOp) -> int:
+    """Words that are read of the memory outside, one a cycle at best."""
+    return sum(region.beats.data for region in regions_of(pipeline).values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,34 +23,57 @@ pytestmark = pytest.mark.slow  # a whole model through Verilator and a C++ compi
 
 CHECKPOINT = Path(__file__).parents[2] / "examples/checkpoints/matmulfree-shakespeare-small"
 TOKENS = 110
+FEW_TOKENS = 12
+ARRAYS = 15
 BEGIN = 0
 
 
-def test_greedy_text_of_the_trained_model_equals_the_interpreters(tmp_path: Path):
-    target = configured_target("verilog", {"interval": "256"})
+def simulated(
+    folder: Path, options: dict[str, str], *, tokens: int, latency: int = 0
+) -> tuple[list[int], list[int], float, dict[str, Any]]:
+    """Greedy tokens of the design and of the interpreter, cycles a token, and the report."""
+    target = configured_target("verilog", options)
     assert isinstance(target, ProjectTarget)
     imported = load_source(CHECKPOINT, None)
     lower(imported.module, imported.weights, target, calibration_tokens=tokens_for(target, imported))
-    target.write_project(
-        imported.module, imported.weights, tmp_path, name="shakespeare", progress=no_progress
-    )
-    sources = sorted((tmp_path / "rtl").glob("*.sv"))
-    complaints = tools.lint("shakespeare", sources, tmp_path)
+    target.write_project(imported.module, imported.weights, folder, name="shakespeare", progress=no_progress)
+    sources = sorted((folder / "rtl").glob("*.sv"))
+    complaints = tools.lint("shakespeare", sources, folder)
     assert not complaints, complaints
-    simulation = testbench.build("shakespeare", sources, tmp_path / "testbench.cpp", tmp_path, optimize=0)
-    beats, cycles = simulation.run([(BEGIN, 1, 0)], generate=TOKENS - 1)
-    found = [beat.data for beat in beats]
+    simulation = testbench.build("shakespeare", sources, folder / "testbench.cpp", folder, optimize=0)
+    beats, cycles = simulation.run([(BEGIN, 1, 0)], generate=tokens - 1, memory_latency=latency)
 
     interpreter, token, expected = PipelineInterpreter(imported.module, imported.weights), BEGIN, list[int]()
-    for n in range(TOKENS):
+    for n in range(tokens):
         (row,) = interpreter.outputs([np.array([[token]]), np.array([[int(n == 0)]])])
         token = int(row[0, 0])
         expected.append(token)
-    assert found == expected
+    report = json.loads((folder / "report.json").read_text())
+    return [beat.data for beat in beats], expected, cycles / tokens, report
 
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert abs(cycles / TOKENS - report["cycles_per_token"]) <= 0.05 * report["cycles_per_token"]
+
+def test_greedy_text_of_the_trained_model_equals_the_interpreters(tmp_path: Path):
+    found, expected, cycles, report = simulated(tmp_path, {"interval": "256"}, tokens=TOKENS)
+    assert found == expected
+    assert abs(cycles - report["cycles_per_token"]) <= 0.05 * report["cycles_per_token"]
     assert len(set(expected)) > 8, "text, not one token again and again"
+
+
+def test_weights_from_outside_give_the_same_text(tmp_path: Path):
+    """All arrays read the memory, which first answers at once, and then pauses and lets wait."""
+    options = {"interval": "512", "weights": "external", "memory-width": "128"}
+    found, expected, cycles, report = simulated(tmp_path, options, tokens=FEW_TOKENS, latency=8)
+    assert found == expected
+    assert abs(cycles - report["cycles_per_token"]) <= 0.05 * report["cycles_per_token"]
+    memory = report["memory"]
+    assert len(memory["regions"]) == ARRAYS
+    assert memory["bytes_per_token"] == sum(region["bytes"] for region in memory["regions"])
+    assert (tmp_path / memory["image"]).stat().st_size >= memory["bytes_per_token"]
+    program = testbench.Simulation(tmp_path / "obj" / "simulate", tmp_path)
+    beats, _ = program.run(
+        [(BEGIN, 1, 0)], generate=5, memory_latency=60, memory_stalls=128, output_pauses=64
+    )
+    assert [beat.data for beat in beats] == expected[:6]
 
 
 def test_pipeline_of_the_trained_model_is_its_fixed_point_program():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sterna.dialects.interpreter import run
 from sterna.dialects.semantics.stream import PipelineInterpreter
-from sterna.dialects.stream import FifoOp, LanesOp, YieldOp
+from sterna.dialects.stream import FifoOp, LanesOp, YieldOp, regions_of, stage_name
 from sterna.targets.verilog.circuits import map_latencies
 from sterna.targets.verilog.timing import interval, schedule
 from sterna.verification.stages import chosen, is_pipeline, results_of
@@ -78,3 +78,26 @@ def test_hardware_means_what_the_pipeline_means(model: SmallModel, cycles: int, 
         design.check_every_stream(
             tokens, gaps=int(rng.integers(200)), pauses=int(rng.integers(200)), seed=seed
         )
+
+
+@pytest.mark.slow  # Verilator and a C++ compiler: ten seconds an example
+@settings(deadline=None, max_examples=3)
+@given(
+    MODELS, st.integers(30, 300), st.sets(st.sampled_from(["f_proj", "i_proj", "head"])), st.integers(1, 99)
+)
+def test_hardware_means_the_same_with_weights_outside(
+    model: SmallModel, cycles: int, kept: set[str], seed: int
+):
+    """Some arrays read a memory outside, which answers when it likes."""
+    module = to_pipeline(model.module(), model.weights(), interval=cycles, outside="external")
+    for op in regions_of(pipeline_in(module)):
+        if stage_name(op) in kept:
+            del op.properties["region"]
+    rng = np.random.default_rng(seed)
+    tokens = [(int(rng.integers(model.vocabulary)), int(rng.random() < 0.3), 0) for _ in range(20)]
+    with tempfile.TemporaryDirectory() as folder:
+        design = SimulatedDesign.build(module, model.weights(), Path(folder), stalls=True)
+        for latency, stalls in ((int(rng.integers(100)), int(rng.integers(250))), (0, 0)):
+            design.check_every_stream(
+                tokens, gaps=int(rng.integers(200)), seed=seed, latency=latency, memory_stalls=stalls
+            )

@@ -112,7 +112,7 @@ def tables(rng: np.random.Generator, rows: int, columns: int) -> Driven:
         x = rng.integers(-128, 128, columns)
         x[:2] = -128
         fills = [word(x, 8) | n << (x_bits + w_bits) | 1 << (x_bits + w_bits + 5) for n in range(ENTRIES)]
-        inputs += [*fills, 0, 0]
+        inputs += [*fills, word(x, 8), 0]
         outputs += [0] * (ENTRIES + 2)
         for _ in range(8):
             w = rng.integers(-1, 2, (rows, columns)).astype(np.int8)
@@ -203,7 +203,7 @@ def test_every_design_equals_numpy_whatever_stalls(tmp_path: Path):
         (tmp_path / f"{n}.out.hex").write_text("".join(f"{value:x}\n" for value in wanted))
     source = tmp_path / "bench.sv"
     source.write_text("\n".join([*(each.source for each in arrays), bench(arrays)]))
-    needed = [tools.LIBRARY / f"{name}.sv" for name in ("add3", "ternary_adder_tree")]
+    needed = [tools.LIBRARY / f"{name}.sv" for name in ("add3", "choose2", "ternary_adder_tree")]
     program = testbench.build_self_checking("bench", [source, *needed], tmp_path)
     assert "all equal" in tools.run_program([str(program)], tmp_path)
 
@@ -254,6 +254,18 @@ def test_array_is_proved_equal_to_its_specification(design: str, tmp_path: Path)
 
 
 @pytest.mark.slow  # Yosys starts in seconds
+def test_xilinx_choice_is_proved_equal_to_the_plain_one(tmp_path: Path):
+    (tmp_path / "proof.sv").write_text("""
+      module proof (input logic [4:0] a, b, input logic second, output logic ok);
+        logic [4:0] p, q;
+        choose2_primitives #(5) l (.a, .b, .second, .y(p));
+        choose2 #(5) r (.a, .b, .second, .y(q));
+        assign ok = p == q;
+      endmodule""")
+    assert proved_beside_primitives("choose2", tmp_path)
+
+
+@pytest.mark.slow  # Yosys starts in seconds
 def test_xilinx_adder_is_proved_equal_to_the_sum(tmp_path: Path):
     """For no, one and two negated operands: the primitives and the plain expression."""
     parts = [
@@ -267,12 +279,18 @@ def test_xilinx_adder_is_proved_equal_to_the_sum(tmp_path: Path):
         + "\n".join(parts)
         + f"\n  assign ok = {equal};\nendmodule\n"
     )
+    assert proved_beside_primitives("add3", tmp_path)
+
+
+def proved_beside_primitives(module: str, folder: Path) -> bool:
+    """Whether `proof` always says ok, of the module and of the one that is made of Xilinx primitives."""
+    source = tools.LIBRARY / f"{module}.sv"
     commands = [
         "read_verilog +/xilinx/cells_sim.v",
-        f"read_verilog -sv -DSTERNA_XILINX {tools.LIBRARY / 'add3.sv'}",
-        "rename add3 add3_primitives",
-        f"read_verilog -sv {tools.LIBRARY / 'add3.sv'} {tmp_path / 'proof.sv'}",
+        f"read_verilog -sv -DSTERNA_XILINX {source}",
+        f"rename {module} {module}_primitives",
+        f"read_verilog -sv {source} {folder / 'proof.sv'}",
         "prep -flatten -top proof",
         "sat -verify -prove ok 1 proof",
     ]
-    assert "SAT proof finished - no model found: SUCCESS!" in tools.run_yosys(commands, tmp_path)
+    return "SAT proof finished - no model found: SUCCESS!" in tools.run_yosys(commands, folder)

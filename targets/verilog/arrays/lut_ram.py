@@ -74,16 +74,14 @@ def codes(weights: Trits) -> npt.NDArray[np.uint8]:
 def lut_ram_array(module: str, *, rows: int, columns: int, activation_bits: int, adders: Adders) -> Array:
     """Ports beyond those of `Array`: `fill` (write an entry this cycle) and `entry` (which, 0 to 26, in order).
 
-    `w` has five bits a group of three columns. A look-up follows the last fill by two cycles; between two fills is a
-    cycle without, in which the running sums become zero.
+    `w` has five bits a group of three columns. `x` stays until a cycle after the last fill; a look-up follows that fill
+    by three cycles or more; between the fills of two blocks is a cycle without, in which the running sums become zero.
     """
     groups = -(-columns // GROUP)
     bits = activation_bits + 2
     sum_bits = signed_bits(*dot_product_bounds(columns, activation_bits))
     tree = row_sums(np.ones((1, groups), np.int8), arity=3 if adders == "ternary adders" else 2)
-    # The last group may have fewer activations, and smaller sums.
-    members = [min(GROUP, columns - GROUP * g) for g in range(groups)]
-    bounds = [(-count << (activation_bits - 1), count << (activation_bits - 1)) for count in members]
+    bounds = [(-n << (activation_bits - 1), n << (activation_bits - 1)) for n in _members(columns)]
     pipeline = print_pipeline(tree, bounds, adders=adders)
     return Array(
         module=module,
@@ -102,9 +100,42 @@ def lut_ram_array(module: str, *, rows: int, columns: int, activation_bits: int,
     )
 
 
+def _members(columns: int) -> list[int]:
+    """How many activations each group has: the last may have fewer, and smaller sums."""
+    return [min(GROUP, columns - first) for first in range(0, columns, GROUP)]
+
+
+def _group(g: int, members: int, activation_bits: int, bits: int) -> str:
+    """The running sum of one group. A step subtracts by a complement and a carry, so that its choice of an activation
+    is in the adder's own look-up tables, but for the first choice of two."""
+    a, b, c = (f"x[{(GROUP * g + n) * activation_bits} +: {activation_bits}]" for n in range(GROUP))
+    zero = f"{activation_bits}'d0"
+    match members:
+        case 3:
+            choice = (
+                f"choose2 #({activation_bits}) choose{g} (.a({a}), .b({b}), .second(axis[0]), .y(first{g}));"
+            )
+            step = f"axis[1] ? {c} : first{g}"
+        case 2:
+            choice = f"assign first{g} = axis[0] ? {b} : {a};"
+            step = f"axis[1] ? {zero} : first{g}"
+        case _:
+            choice = f"assign first{g} = {a};"
+            step = f"axis == 2'd0 ? first{g} : {zero}"
+    return f"""\
+  logic [{activation_bits - 1}:0] first{g}, step{g};
+  logic [{bits - 1}:0] sum{g};
+  {choice}
+  assign step{g} = {step};
+  always_ff @(posedge clock)
+    if (advance)
+      sum{g} <= adds ? sum{g} + ({bits}'($signed(step{g})) ^ {{{bits}{{subtract}}}}) + {bits}'(subtract) : '0;
+  assign sums[{g * bits} +: {bits}] = sum{g};"""
+
+
 def _tables(module: str, groups: int, columns: int, activation_bits: int, bits: int) -> str:
     cases = "\n".join(
-        f"      5'd{entry}: begin axis = 2'd{axis}; subtract = 1'b{int(negative)}; end"
+        f"        5'd{entry}: begin axis <= 2'd{axis}; subtract <= 1'b{int(negative)}; end"
         for entry, (axis, negative) in enumerate(table_steps())
     )
     return f"""\
@@ -115,35 +146,20 @@ module {module}_sums (
     input  logic fill,
     input  logic [4:0] entry,
     input  logic [{columns * activation_bits - 1}:0] x,
-    output logic [{groups * bits - 1}:0] sums  // of {groups} groups, one cycle after `entry`
+    output logic [{groups * bits - 1}:0] sums  // of {groups} groups, two cycles after `entry`
 );
   logic [1:0] axis;
-  logic subtract;
-  always_comb
-    case (entry)
+  logic subtract, adds;
+  always_ff @(posedge clock)
+    if (advance) begin
+      adds <= fill;
+      case (entry)
 {cases}
-      default: begin axis = 2'd0; subtract = 1'b0; end
-    endcase
-
-  logic [{groups * 3 * activation_bits - 1}:0] padded;
-  assign padded = {groups * 3 * activation_bits}'(x);
-  for (genvar g = 0; g < {groups}; g++) begin : groups
-    logic signed [{activation_bits - 1}:0] step;
-    logic signed [{bits - 1}:0] previous, next;
-    always_comb
-      case (axis)
-        2'd0: step = padded[{3 * activation_bits}*g +: {activation_bits}];
-        2'd1: step = padded[{3 * activation_bits}*g+{activation_bits} +: {activation_bits}];
-        default: step = padded[{3 * activation_bits}*g+{2 * activation_bits} +: {activation_bits}];
+        default: begin axis <= 2'd0; subtract <= 1'b0; end
       endcase
-    assign previous = sums[{bits}*g +: {bits}];
-    assign next = subtract ? previous - {bits}'(step) : previous + {bits}'(step);
-    always_ff @(posedge clock)
-      if (advance) begin
-        if (fill) sums[{bits}*g +: {bits}] <= next;
-        else sums[{bits}*g +: {bits}] <= '0;
-      end
-  end
+    end
+
+{chr(10).join(_group(g, members, activation_bits, bits) for g, members in enumerate(_members(columns)))}
 endmodule
 """
 
@@ -192,18 +208,18 @@ module {module} (
   logic [{groups * bits - 1}:0] sums;
   {module}_sums make (.clock, .advance, .fill, .entry, .x, .sums);
 
-  logic filling;
-  logic [4:0] filled;
+  logic [1:0] filling;
+  logic [1:0][4:0] filled;
   always_ff @(posedge clock)
     if (advance) begin
-      filling <= fill;
-      filled <= entry;
+      filling <= {{filling[0], fill}};
+      filled <= {{filled[0], entry}};
     end
 
   logic [{rows * groups * bits - 1}:0] looked_up;
   for (genvar g = 0; g < {groups}; g++) begin : tables
     (* ram_style = "distributed" *) logic [{bits - 1}:0] entries[32];
-    always_ff @(posedge clock) if (advance && filling) entries[filled] <= sums[{bits}*g +: {bits}];
+    always_ff @(posedge clock) if (advance && filling[1]) entries[filled[1]] <= sums[{bits}*g +: {bits}];
     for (genvar m = 0; m < {rows}; m++) begin : rows
       always_ff @(posedge clock)
         if (advance)

@@ -7,6 +7,7 @@ whole row comes in one beat.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sterna.dialects.stream import ArrayOp, stage_name
 from sterna.dialects.stream_types import RowsType, rows_type
 from sterna.targets.verilog.arrays.array import Adders, Array
 from sterna.targets.verilog.arrays.folded import folded_array, shared_array
+from sterna.targets.verilog.external_memory import Packing
 from sterna.targets.verilog.stages.module import (
     Port,
     StageModule,
@@ -28,6 +30,8 @@ from sterna.targets.verilog.stages.module import (
 
 Trits = npt.NDArray[Any]
 
+MEMORY_LANE = 32
+"""Bits that a word of the memory outside is counted in, as a stream."""
 READ_CYCLES = 2
 """From a beat that is taken to the array's inputs: the memories' read, and a register."""
 
@@ -61,32 +65,100 @@ def weight_words(weights: Trits, pe: int, simd: int) -> npt.NDArray[np.int64]:
     return blocks.transpose(0, 2, 1, 3).reshape(-1, pe * simd)
 
 
+@dataclass(frozen=True)
+class WeightSource:
+    """Verilog that brings the weights of a step to `w`, two cycles after `step`; a step waits for `w_valid`."""
+
+    text: str
+    ports: list[Port]
+    images: dict[str, str]
+    outside: bytes
+
+
+def weight_source(op: ArrayOp, codes: npt.NDArray[Any], code_bits: int, *, address: str) -> WeightSource:
+    """Of codes `[steps, codes a step]`; `address` numbers the step, where the weights are on the chip.
+
+    The stage declares `w` and `w_valid`, `step` and `advance`, and whether it stepped the cycle before, `stepped`.
+    """
+    steps, bits = codes.shape[0], codes.shape[1] * code_bits
+    head = f"""\
+  logic [{bits - 1}:0] w_read;
+  always_ff @(posedge clock) if (advance) w <= stepped ? w_read : '0;
+"""
+    if op.region is None:
+        image = image_name(f"{stage_name(op)}_weights")
+        text = f"""\
+{head}  assign w_valid = 1'b1;
+  constant_rows #(.WORDS({steps}), .WIDTH({bits}), .IMAGE("{image}")) weights (
+      .clock, .advance, .address({address}), .data(w_read));
+"""
+        return WeightSource(text, [], {image: memory_image(codes, code_bits)}, b"")
+    width = op.region.width.data
+    packed = Packing(steps, bits, width)
+    many, wide = packed.steps_a_word, packed.words_a_step
+    lanes = width // MEMORY_LANE
+    port = Port("memory", RowsType.of(packed.words * lanes, MEMORY_LANE, lanes))
+    ports = ".in_valid(memory_valid), .in_ready(memory_ready)"
+    unpacked = ".out_data(w_next), .out_valid(w_valid), .out_ready(w_valid && step)"
+    if many > 1:
+        said = f"{many} steps a word"
+        change = f"""\
+  narrow #(.WIDTH({bits}), .RATIO({many})) unpack (
+      .clock, .reset, .in_data(memory_data[{many * bits - 1}:0]), {ports},
+      {unpacked});
+"""
+        spare = _unused("memory_data", many * bits, width)
+    elif wide > 1:
+        said = f"{wide} words a step"
+        change = f"""\
+  logic [{wide * width - 1}:0] words;
+  widen #(.WIDTH({width}), .RATIO({wide})) unpack (
+      .clock, .reset, .in_data(memory_data), {ports},
+      {unpacked.replace("w_next", "words", 1)});
+  assign w_next = words[{bits - 1}:0];
+"""
+        spare = _unused("words", bits, wide * width)
+    else:
+        said = "a step a word"
+        change = f"""\
+  assign w_next = memory_data[{bits - 1}:0];
+  assign w_valid = memory_valid;
+  assign memory_ready = memory_valid && step;
+"""
+        spare = _unused("memory_data", bits, width)
+    text = f"""\
+  // Weights come from the memory outside, {said}.
+{head}  logic [{bits - 1}:0] w_next;
+{change}{spare}  always_ff @(posedge clock) if (advance) w_read <= w_next;
+"""
+    return WeightSource(text, [port], {}, packed.pack(codes, code_bits))
+
+
+def _unused(signal: str, used: int, width: int) -> str:
+    if used == width:
+        return ""
+    return f"  wire unused = &{{1'b0, {signal}[{width - 1}:{used}]}};\n"
+
+
 def _streamed(op: ArrayOp, weights: Trits) -> StageModule:
     x, y, name = rows_type(op.x), rows_type(op.result), stage_name(op)
     pe, simd = y.lanes.data, x.lanes.data
     passes, cycles = folds(x, y)
     latency = tree_latency(simd)
-    image = image_name(f"{name}_weights")
     words = passes * cycles
-    word = 2 * pe * simd
+    source = weight_source(op, weight_words(weights, pe, simd), 2, address="word")
+    timing = f"{passes} passes of {cycles} cycles; initiation interval 1, latency {latency}"
+    ports = [Port("in0", x), *source.ports, Port("out0", y, is_output=True)]
     text = f"""\
-{
-        header(
-            name,
-            _comment(
-                op, x, y, f"{passes} passes of {cycles} cycles; initiation interval 1, latency {latency}"
-            ),
-            [Port("in0", x), Port("out0", y, is_output=True)],
-        )
-    }
+{header(name, comment(op, x, y, timing), ports)}
   // Where in the matrix we are: `word` numbers the steps of a row, `column` those of a pass.
   logic [{address_bits(words) - 1}:0] word;
   logic [{address_bits(cycles) - 1}:0] column;
-  logic advance, step, first_pass, first_column, last_column, last_word;
+  logic advance, step, first_pass, first_column, last_column, last_word, w_valid;
   logic [{latency}:1] ends;  // a pass ended so many cycles ago
   assign advance = !ends[{latency}] || out0_ready;
-  assign step = advance && (!first_pass || in0_valid);
-  assign in0_ready = advance && first_pass && in0_valid;
+  assign step = advance && w_valid && (!first_pass || in0_valid);
+  assign in0_ready = step && first_pass;
   assign first_column = column == '0;
   assign last_column = column == {address_bits(cycles)}'d{cycles - 1};
   assign last_word = word == {address_bits(words)}'d{words - 1};
@@ -109,8 +181,8 @@ def _streamed(op: ArrayOp, weights: Trits) -> StageModule:
   // The row, kept for the passes after the first.
   logic [{x.bits - 1}:0] row[{cycles}];
   logic [{x.bits - 1}:0] kept, came, x;
-  logic [{word - 1}:0] w_read, w;
-  logic from_row, stepped, starts, begins, opens;
+  logic [{2 * pe * simd - 1}:0] w;
+  logic from_row, stepped, starts, opens;
   always_ff @(posedge clock) if (in0_ready) row[column] <= in0_data;
   always_ff @(posedge clock)
     if (advance) begin
@@ -118,7 +190,6 @@ def _streamed(op: ArrayOp, weights: Trits) -> StageModule:
       came <= in0_data;
       from_row <= !first_pass;
       x <= from_row ? kept : came;
-      w <= stepped ? w_read : '0;
     end
   always_ff @(posedge clock)
     if (reset) begin
@@ -130,26 +201,16 @@ def _streamed(op: ArrayOp, weights: Trits) -> StageModule:
       starts <= step && first_column;
       opens <= starts;
     end
-  assign begins = opens;
 
-  constant_rows #(.WORDS({words}), .WIDTH({word}), .IMAGE("{image}")) weights (
-      .clock, .advance, .address(word), .data(w_read));
-
+{source.text}
   for (genvar pe = 0; pe < {pe}; pe++) begin : rows
     ternary_adder_tree #(.SIMD({simd}), .WIDTH({x.width}), .SUM({y.width})) dot (
-        .clock, .advance, .first(begins), .x(x), .w(w[pe*{2 * simd} +: {2 * simd}]),
+        .clock, .advance, .first(opens), .x(x), .w(w[pe*{2 * simd} +: {2 * simd}]),
         .sum(out0_data[pe*{y.width} +: {y.width}]));
   end
 endmodule
 """
-    text = text.replace("starts, begins, opens;", "starts, opens;").replace("  assign begins = opens;\n", "")
-    text = text.replace(".first(begins)", ".first(opens)")
-    return StageModule(
-        name=name,
-        text=text,
-        images={image: memory_image(weight_words(weights, pe, simd), 2)},
-        latency=latency,
-    )
+    return StageModule(name=name, text=text, images=source.images, outside=source.outside, latency=latency)
 
 
 def _constant(op: ArrayOp, weights: Trits, adders: Adders) -> StageModule:
@@ -161,7 +222,7 @@ def _constant(op: ArrayOp, weights: Trits, adders: Adders) -> StageModule:
     shift = f"{{fired[{latency - 1}:1], in0_ready}}" if latency > 1 else "in0_ready"
     ports = [Port("in0", x), Port("out0", y, is_output=True)]
     text = f"""\
-{header(name, _comment(op, x, y, f"a row a cycle, latency {latency}"), ports)}
+{header(name, comment(op, x, y, f"a row a cycle, latency {latency}"), ports)}
   logic [{latency}:1] fired;  // by age
   logic advance;
   assign advance = !fired[{latency}] || out0_ready;
@@ -181,7 +242,7 @@ endmodule
     return StageModule(name=name, text=text, parts={array.module: array.source}, latency=latency)
 
 
-def _comment(op: ArrayOp, x: RowsType, y: RowsType, timing: str) -> str:
+def comment(op: ArrayOp, x: RowsType, y: RowsType, timing: str) -> str:
     return (
         f"{stage_name(op)}: {y.size.data} x {x.size.data} ternary weights, @{op.weight.string_value()}, design "
         f"{op.design.data}.\n{y.lanes.data} rows by {x.lanes.data} columns a cycle; {timing}."

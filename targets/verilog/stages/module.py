@@ -76,6 +76,8 @@ class StageModule:
     """Modules of its own that it instantiates, by name."""
     images: dict[str, str] = field(default_factory=dict[str, str])
     """Contents of its memories, by file name, as $readmemh reads them."""
+    outside: bytes = b""
+    """The content of its region of the memory outside."""
     latency: int
     """Cycles from a beat that comes in to the one it makes, if nothing stalls."""
 

@@ -8,6 +8,7 @@ from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.stream import (
     ArgmaxOp,
+    ArrayOp,
     FifoOp,
     ForkOp,
     LanesOp,
@@ -15,12 +16,15 @@ from sterna.dialects.stream import (
     PipelineOp,
     ScanOp,
     YieldOp,
+    regions_of,
     stage_name,
 )
 from sterna.dialects.stream_types import rows_type
+from sterna.targets.verilog.external_memory import BURST
 from sterna.targets.verilog.stages.module import identifier, image_name
 
 BYTE = 8
+STREAM = ("data", "valid", "ready")
 
 
 def padded(width: int) -> int:
@@ -37,6 +41,8 @@ class TopPorts:
     element: int
     lanes: int
     beats: int
+    memory: int = 0
+    """Bits of a word of the memory outside; 0 if there is none."""
 
     @property
     def token_data(self) -> int:
@@ -61,7 +67,9 @@ def top_ports(pipeline: PipelineOp) -> TopPorts:
     last = pipeline.body.block.last_op
     assert isinstance(last, YieldOp)
     result = rows_type(last.values[0])
-    return TopPorts(token.width, context.width, result.width, result.lanes.data, result.beats)
+    regions = list(regions_of(pipeline).values())
+    memory = regions[0].width.data if regions else 0
+    return TopPorts(token.width, context.width, result.width, result.lanes.data, result.beats, memory)
 
 
 @dataclass
@@ -83,9 +91,8 @@ class TopPrinter:
             for index, result in enumerate(op.results):
                 self._declare(result, self._stream_name(op, index))
             body += self._instance(op)
-        return "\n".join(
-            [*self._header(), *self.lines, *self._input(), *body, *self._output(), "endmodule", ""]
-        )
+        lines = [*self._header(), *self.lines, *self._input(), *self._reader(), *body, *self._output()]
+        return "\n".join([*lines, "endmodule", ""])
 
     def stream_names(self) -> dict[SSAValue, str]:
         """What each stream is called in the text."""
@@ -150,9 +157,16 @@ class TopPrinter:
             case _:
                 ports = [
                     *(self._ports(f"in{n}", value) for n, value in enumerate(op.operands)),
+                    *self._memory_ports(op),
                     *(self._ports(f"out{n}", value) for n, value in enumerate(op.results)),
                 ]
                 return _instance(stage_name(op), {}, f"{stage_name(op)}_stage", ports)
+
+    def _memory_ports(self, op: Operation) -> list[str]:
+        if not isinstance(op, ArrayOp) or op.region is None:
+            return []
+        number = list(regions_of(self.pipeline)).index(op)
+        return [", ".join(f".memory_{signal}(memory_{signal}[{number}])" for signal in STREAM)]
 
     def _two(self, source: SSAValue, result: SSAValue) -> list[str]:
         return [self._ports("in", source), self._ports("out", result)]
@@ -161,8 +175,7 @@ class TopPrinter:
         parameters = {"WIDTH": rows_type(op.x).bits, "COPIES": len(op.outs)}
         outs = [self.names[out] for out in reversed(op.outs)]
         ports = [self._ports("in", op.x)] + [
-            f".out_{signal}({{{', '.join(f'{name}_{signal}' for name in outs)}}})"
-            for signal in ("data", "valid", "ready")
+            f".out_{signal}({{{', '.join(f'{name}_{signal}' for name in outs)}}})" for signal in STREAM
         ]
         return _instance("fork_stream", parameters, f"{self.names[op.x]}_fork", ports)
 
@@ -190,7 +203,7 @@ class TopPrinter:
         return [
             f"// {self.name}: a language model as a streaming pipeline. Tokens in; {self._says(ports)} out, in order.",
             "// Both edges are AXI4-Stream. A reset empties the pipeline and forgets the state of every sequence.",
-            f"module {self.name} (",
+            *self._module_line(ports),
             "    input  logic aclk,",
             "    input  logic aresetn,  // synchronous, active low",
             f"    input  logic [{ports.token_data - 1}:0] s_axis_tdata,  // a token, without sign",
@@ -201,10 +214,48 @@ class TopPrinter:
             f"// {ports.lanes} of {ports.element_data} bits, {ports.beats} beats a token",
             "    output logic m_axis_tlast,  // the last beat of a token's results",
             "    output logic m_axis_tvalid,",
-            "    input  logic m_axis_tready",
+            f"    input  logic m_axis_tready{',' if ports.memory else ''}",
+            *(_memory_port_lines(ports.memory) if ports.memory else []),
             ");",
             "  wire clock = aclk;",
             "  wire reset = !aresetn;",
+        ]
+
+    def _module_line(self, ports: TopPorts) -> list[str]:
+        if not ports.memory:
+            return [f"module {self.name} ("]
+        return [
+            "// The AXI4 port reads weights: memory/external.bin has to be in the memory before the reset ends.",
+            f"module {self.name} #(",
+            "    parameter logic [31:0] WEIGHTS_AT = 32'd0  // the byte where the memory has it, on a page of 4096",
+            ") (",
+        ]
+
+    def _reader(self) -> list[str]:
+        regions = list(regions_of(self.pipeline).values())
+        if not regions:
+            return []
+        parameters: dict[str, int | str] = {
+            "ARRAYS": len(regions), "WIDTH": regions[0].width.data, "BURST": BURST, "AHEAD": regions[0].ahead.data,
+            "BASE": "WEIGHTS_AT", "AT": _numbers([region.at.data for region in regions]),
+            "BEATS": _numbers([region.beats.data for region in regions]),
+        }  # fmt: skip
+        shape = f"[{len(regions) - 1}:0]"
+        ports = [
+            *(f".{port}(m_axi_{port})" for port in ("araddr", "arlen", "arvalid", "arready")),
+            *(f".{port}(m_axi_{port})" for port in ("rdata", "rresp", "rlast", "rvalid", "rready")),
+            ".failed(memory_failed)",
+            *(f".beat_{signal}(memory_{signal})" for signal in STREAM),
+        ]
+        return [
+            f"  assign m_axi_arsize = 3'd{(regions[0].width.data // BYTE).bit_length() - 1};",
+            "  assign m_axi_arburst = 2'b01;  // INCR",
+            "  assign m_axi_arcache = 4'b0011;  // bufferable, modifiable",
+            "  assign m_axi_arprot = 3'b000;",
+            f"  logic {shape}[{regions[0].width.data - 1}:0] memory_data;",
+            f"  logic {shape} memory_valid, memory_ready;",
+            *_instance("weight_reader", parameters, "reader", ports),
+            "",
         ]
 
     def _says(self, ports: TopPorts) -> str:
@@ -264,3 +315,27 @@ def _instance(
     given = ", ".join(f".{key}({value})" for key, value in parameters.items())
     head = f"  {module} {f'#({given}) ' if given else ''}{identifier(name)} ("
     return [head, "      .clock, .reset,", *(f"      {port}," for port in ports[:-1]), f"      {ports[-1]});"]
+
+
+def _numbers(values: list[int]) -> str:
+    """Of 32 bits each, the first one last, as a packed array has it."""
+    return "{" + ", ".join(f"32'd{value}" for value in reversed(values)) + "}"
+
+
+def _memory_port_lines(width: int) -> list[str]:
+    return [
+        "    output logic [31:0] m_axi_araddr,  // AXI4, read only: one ID, INCR bursts of a page at most",
+        "    output logic [7:0] m_axi_arlen,",
+        "    output logic [2:0] m_axi_arsize,",
+        "    output logic [1:0] m_axi_arburst,",
+        "    output logic [3:0] m_axi_arcache,",
+        "    output logic [2:0] m_axi_arprot,",
+        "    output logic m_axi_arvalid,",
+        "    input  logic m_axi_arready,",
+        f"    input  logic [{width - 1}:0] m_axi_rdata,",
+        "    input  logic [1:0] m_axi_rresp,",
+        "    input  logic m_axi_rlast,",
+        "    input  logic m_axi_rvalid,",
+        "    output logic m_axi_rready,",
+        "    output logic memory_failed  // a read was answered with an error since the reset",
+    ]
