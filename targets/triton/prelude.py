@@ -296,7 +296,7 @@ def fetch(
     """Asks for the packed rows of a program before its turn comes: the L2 cache has them when it does."""
     if OVERLAP and not MANY:
         ROW: tl.constexpr = (K + 255) // 256 * 64
-        LINES: tl.constexpr = triton.cdiv(CHANNELS * ROW, 128 * SPLIT)
+        LINES: tl.constexpr = (CHANNELS * ROW + 128 * SPLIT - 1) // (128 * SPLIT)
         line = tl.program_id(2) * LINES + tl.minimum(tl.arange(0, triton.next_power_of_2(LINES)), LINES - 1)
         byte = tl.program_id(0).to(tl.int64) * (CHANNELS * ROW) + line * 128
         address = (w + tl.minimum(byte, M * ROW - 1)).to(tl.int64)

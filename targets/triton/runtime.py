@@ -104,13 +104,12 @@ MANY = [
         (128, 64, 4, 3),
         (128, 64, 8, 3),
         (128, 128, 8, 3),
-        (128, 256, 8, 3),
     )
 ]
 """And for many: of these, those whose sums fit."""
 
-SUMS = 128
-"""Registers of a thread that may hold sums: of 255 that it has, and more would be spilled."""
+SUMS = 96
+"""Registers of a thread that may hold sums: of 255 that it has, and with 128 of them others are spilled."""
 
 
 def sums_of_a_thread(config: triton.Config, sums: int) -> int:
