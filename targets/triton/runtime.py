@@ -133,7 +133,7 @@ class Product:
         if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
             few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
-        self.m, self.sums = m, sums
+        self.m, self.kernel, self.sums = m, kernel, sums
         self.few = triton.autotune(few, key=["ROWS"], do_bench=time_of, cache_results=True)(kernel)
         self.many = triton.autotune(many, key=["magnitude"], do_bench=time_of, cache_results=True)(kernel)
         self.shared: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
