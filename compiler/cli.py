@@ -57,6 +57,7 @@ MODEL may also be a .onnx file, which is compiled each time.
 Examples:
   sterna run model.sterna --prompt "Once upon a time" -n 100
   sterna run model.sterna --greedy < prompt.txt
+  sterna run model.sterna --prompt "ROMEO:" --prompt "JULIET:" -n 40
   sterna run CHECKPOINT --prompt "ROMEO:" --temperature 0.7 --top-k 40 --seed 1
   sterna run BITNET --context 8192 --greedy < long-prompt.txt
   sterna run network.sterna --input x=x.npy --output y.npz
@@ -111,7 +112,13 @@ def commands() -> None: ...
 
 @commands.command(help=RUN_HELP, short_help="Continue a prompt, or compute on arrays.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("-p", "--prompt", help="What to continue; without it, stdin if that is a file or a pipe.")
+@click.option(
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,
+    help="What to continue; without it, stdin if that is a file or a pipe. Several are texts of their own.",
+)
 @click.option("-n", "--max-new-tokens", type=click.IntRange(0), default=200, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 is greedy.")
 @click.option("--top-k", type=click.IntRange(1), help="Choose among the K likeliest tokens.")
@@ -145,7 +152,7 @@ def commands() -> None: ...
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def run(
     model: Path,
-    prompt: str | None,
+    prompts: tuple[str, ...],
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
@@ -164,7 +171,7 @@ def run(
 ) -> None:
     source = source_options(sizes, context)
     if inputs or output:
-        if prompt is not None:
+        if prompts:
             raise click.UsageError("--input is for models that take arrays, and --prompt for language models")
         _run_on_arrays(_load_model(model, target, threads, isa, quiet, source), inputs, output)
         return
@@ -176,21 +183,25 @@ def run(
         from sterna.targets.program import InputError
 
         raise InputError(f"{model} takes arrays, as --input NAME=FILE.npy: {described(compiled.inputs)}")
-    text = _read_prompt() if prompt is None else prompt
-    _write(text)
-    generation = compiled.generate(
-        text,
-        stream=_write,
-        max_new_tokens=max_new_tokens,
-        temperature=0.0 if greedy else temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        stop_at_end=not ignore_end,
-    )
-    _write("\n")
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": 0.0 if greedy else temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop_at_end": not ignore_end,
+    }
+    if len(prompts) > 1:
+        generations = compiled.generate_texts(prompts, **options)
+        _write("\n\n".join(map(str, generations)) + "\n")
+    else:
+        text = prompts[0] if prompts else _read_prompt()
+        _write(text)
+        generations = [compiled.generate(text, stream=_write, **options)]
+        _write("\n")
     if not quiet:
-        click.echo(_speed(generation, compiled), err=True)
+        for generation in generations:
+            click.echo(_speed(generation, compiled), err=True)
 
 
 @commands.command(

@@ -20,7 +20,7 @@ from sterna.targets.program import InputError, Program, ProgramTensor
 
 if TYPE_CHECKING:
     from sterna.frontends.tokenizer import Tokenizer
-    from sterna.targets import Decoder, Session
+    from sterna.targets import Decoder, Session, Texts
 
 Array = npt.NDArray[Any]
 
@@ -171,6 +171,16 @@ class CompiledModel:
             if stream is not None and piece:
                 stream(piece)
 
+    def generate_texts(self, prompts: Sequence[str], **options: Any) -> list[Generation]:
+        """`generate` for every prompt, with the same options and the same results: together if the target can."""
+        from sterna.texts import continue_together
+
+        make = getattr(self._executable, "texts", None)
+        together: Texts | None = make(len(prompts)) if make is not None and len(prompts) > 1 else None
+        if together is None:
+            return [self.generate(prompt, **options) for prompt in prompts]
+        return continue_together(self, together, prompts, **options)
+
     def stream(
         self,
         prompt: str | Sequence[int],
@@ -188,8 +198,8 @@ class CompiledModel:
         `max_new_tokens`, or at the model's end-of-text token if `stop_at_end`. See `sterna.sampling` for the rest.
         """
         sampling = Sampling(temperature, top_k, top_p, seed)
-        tokenizer = self._tokenizer() if isinstance(prompt, str) else None
-        start = self._prompt_tokens(prompt, tokenizer)
+        tokenizer = self.tokenizer() if isinstance(prompt, str) else None
+        start = self.prompt_tokens(prompt, tokenizer)
         text = tokenizer.stream() if tokenizer is not None else None
         clock = _Clock()
         produced: list[int] = []
@@ -216,12 +226,12 @@ class CompiledModel:
     ) -> Iterator[int]:
         if limit < 0:
             raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {limit}")
-        ends = self._special_tokens("eos_token_id") if stop_at_end else ()
+        ends = self.special_tokens("eos_token_id") if stop_at_end else ()
         generator = sampling.generator()
         began = perf_counter()
         decoder = self._decoder()
         for first in range(0, len(start), PROMPT_CHUNK):
-            decoder.feed(self._check_tokens(start[first : first + PROMPT_CHUNK]))
+            decoder.feed(self.check_tokens(start[first : first + PROMPT_CHUNK]))
         clock.prefill = perf_counter() - began
         for n in range(limit):
             token = decoder.choose(sampling.temperature, sampling.top_k, sampling.top_p, generator)
@@ -233,7 +243,7 @@ class CompiledModel:
                 decoder.feed(np.array([token], np.int64))
                 clock.decode += perf_counter() - began
 
-    def _check_tokens(self, tokens: Sequence[int]) -> Array:
+    def check_tokens(self, tokens: Sequence[int]) -> Array:
         limit, array = self._token_input().limit, np.asarray(tokens, np.int64)
         if limit is not None and array.size and not 0 <= array.min() <= array.max() < limit:
             wrong = next(token for token in tokens if not 0 <= token < limit)
@@ -284,14 +294,14 @@ class CompiledModel:
             )
         return inputs[0]
 
-    def _prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+    def prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
         """A text's tokens after the beginning-of-text token, if the model has one; given tokens as they are."""
         if tokenizer is None:
             tokens = [int(token) for token in prompt]
         else:
             # Bytes of the command line that are no characters come as lone surrogates, which no tokenizer takes.
             text = str(prompt).encode("utf-8", "replace").decode()
-            tokens = [*self._special_tokens("bos_token_id")[:1], *tokenizer.encode(text)]
+            tokens = [*self.special_tokens("bos_token_id")[:1], *tokenizer.encode(text)]
         if not tokens:
             raise GenerationError("the prompt is empty, and the model has no beginning-of-text token")
         if (context := self.program.context) is not None and len(tokens) > context:
@@ -301,12 +311,12 @@ class CompiledModel:
             )
         return tokens
 
-    def _special_tokens(self, field: str) -> tuple[int, ...]:
+    def special_tokens(self, field: str) -> tuple[int, ...]:
         value = self.artifact.config().get(field)
         values = cast("list[object]", value) if isinstance(value, list) else [value]
         return tuple(token for token in values if isinstance(token, int))
 
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         from sterna.frontends.tokenizer import Tokenizer
 
         return Tokenizer.load(self.artifact.path)

@@ -88,6 +88,12 @@ class TritonExecutable:
             return None
         return TritonDecoder(self._engine, decoder, self.program.context)
 
+    def texts(self, count: int) -> TritonTexts | None:
+        """See `targets.Executable`. None under the interpreter in another process."""
+        if not isinstance(self._engine, Engine) or (decoder := self._engine.decoder(count)) is None:
+            return None
+        return TritonTexts(self._engine, decoder)
+
     def _run(self, arrays: list[Array], rows: int) -> list[Array]:
         if not self.program.in_pieces:
             return self._engine.run(1, rows, arrays)
@@ -126,13 +132,57 @@ class TritonDecoder:
     def choose(
         self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
     ) -> int:
-        if temperature == 0:
-            return int(self._decoder.tokens[0])
-        before = generator.bit_generator.state
-        token, among = self._engine.choose(self._decoder, (temperature, top_k, top_p), generator.random())
-        if among == 1:  # where nothing is left to choose the host draws nothing
-            generator.bit_generator.state = before
-        return token
+        return _choose(self._engine, self._decoder, 0, (temperature, top_k, top_p), generator)
+
+
+class TritonTexts:
+    """Several texts on the device, one step for all of them."""
+
+    def __init__(self, engine: Engine, decoder: Any) -> None:
+        self._engine, self._decoder = engine, decoder
+
+    def begin(self, prompts: Sequence[Array]) -> None:
+        """Each prompt by itself, since they may differ in length: then it is a row of what steps go on with."""
+        alone, together = self._engine.decoder(), self._decoder
+        logits: list[Any] = []
+        for text, tokens in enumerate(prompts):
+            alone.reset()
+            alone.prompt(self._engine.on_device(tokens.astype(np.int64).reshape(1, -1)))
+            together.tokens[text].copy_(alone.tokens[0])
+            logits.append(alone.logits[0])
+            for state, one in zip(together.states, alone.states, strict=True):
+                state[text].copy_(one[0])
+        together.logits = self._engine.torch.stack(logits)
+
+    def step(self, tokens: Array) -> None:
+        self._decoder.tokens.copy_(self._engine.on_device(tokens.astype(np.int64)))
+        self._decoder.step()
+
+    def choose(
+        self,
+        text: int,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        generator: np.random.Generator,
+    ) -> int:
+        return _choose(self._engine, self._decoder, text, (temperature, top_k, top_p), generator)
+
+
+def _choose(
+    engine: Engine,
+    decoder: Any,
+    text: int,
+    options: tuple[float, int | None, float | None],
+    generator: np.random.Generator,
+) -> int:
+    if options[0] == 0:
+        return int(decoder.tokens[text])
+    before = generator.bit_generator.state
+    token, among = engine.choose(decoder, text, options, generator.random())
+    if among == 1:  # where nothing is left to choose the host draws nothing
+        generator.bit_generator.state = before
+    return token
 
 
 def _on_disk(file: bytes | Path) -> tuple[TemporaryDirectory[str] | None, Path]:
