@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,13 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHAPES = {"370M": (24, 1024, 2816), "1.3B": (24, 2048, 5632), "2.7B": (32, 2560, 6912)}
-"""Layers, hidden columns, columns of the MLP."""
-VOCABULARY = 32000
-COMPILED = ("2.7B",)
-"""`torch.compile` takes a minute, so it is tried on one size."""
-
 Timer = Callable[[Callable[[], object]], float]
+Put = Callable[..., None]
 
 
 class Layer(nn.Module):
@@ -44,11 +39,11 @@ class Layer(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, layers: int, hidden: int, mlp: int) -> None:
+    def __init__(self, layers: int, hidden: int, mlp: int, vocabulary: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, hidden)
+        self.embedding = nn.Embedding(vocabulary, hidden)
         self.layers = nn.ModuleList(Layer(hidden, mlp) for _ in range(layers))
-        self.head = nn.Linear(hidden, VOCABULARY, bias=False)
+        self.head = nn.Linear(hidden, vocabulary, bias=False)
 
     def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
         x = self.embedding(tokens)
@@ -69,66 +64,77 @@ def graph_of(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
 
 
 @torch.inference_mode()
-def peers_of(size: str, texts: Sequence[int], prompt: int, seconds: Timer) -> dict[str, Any]:
-    layers, hidden, mlp = SHAPES[size]
-    torch.set_default_device("cuda")
+def measure_peers(shape: dict[str, int], plan: dict[str, Any], device: Any, seconds: Timer, put: Put) -> None:
+    """What is surest first: whatever fails after it, or takes too long, leaves it there."""
+    torch.set_default_device(device)
     torch.set_default_dtype(torch.bfloat16)
+    model = Model(**shape).eval()
+    put(sum(each.numel() * each.element_size() for each in model.parameters()), "bf16", "weights_bytes")
+    for texts in plan["texts"]:
+        put(decode_seconds(model, shape, texts, seconds), "bf16", "decode", str(texts))
+    put(prompt_seconds(model, shape, plan["prompt"], seconds), "bf16", "prompt_seconds")
+    half = model.half()
+    torch.set_default_dtype(torch.float16)
+    put(attempt(lambda: decode_seconds(half, shape, 1, seconds)), "fp16, 1 text")
+    for name, measure in (("gemlite", gemlite_seconds), ("bitblas", bitblas_seconds)):
+        put(attempt(lambda measure=measure: measure(shape, seconds)) if find_spec(name) else "not here", name)
+    torch.set_default_dtype(torch.bfloat16)
+    compiled: Any = torch.compile(model.bfloat16(), dynamic=False)
+    put(attempt(lambda: decode_seconds(compiled, shape, 1, seconds)), "torch.compile, 1 text")
+
+
+def attempt(measure: Callable[[], Any]) -> Any:
+    """A peer that fails is a result."""
     try:
-        model = Model(layers, hidden, mlp).eval()
-        results: dict[str, Any] = {
-            "bf16": {
-                "weights_bytes": sum(each.numel() * each.element_size() for each in model.parameters()),
-                "decode": {n: decode_seconds(model, layers, hidden, n, seconds) for n in texts},
-                "prompt_seconds": prompt_seconds(model, hidden, mlp, layers, prompt, seconds),
-            },
-            **{name: "imports" if find_spec(name) else "does not import" for name in ("gemlite", "bitblas")},
-        }
-        if size in COMPILED:
-            try:
-                compiled: Any = torch.compile(model, mode="max-autotune-no-cudagraphs")
-                results["torch.compile"] = decode_seconds(compiled, layers, hidden, 1, seconds)
-            except Exception as error:  # a peer that fails is a result
-                results["torch.compile"] = f"{type(error).__name__}: {str(error)[:200]}"
-        if results["gemlite"] == "imports":
-            results["gemlite"] = gemlite_seconds(hidden, mlp, seconds)
-        return results
-    finally:
-        torch.set_default_device(None)
-        torch.set_default_dtype(torch.float32)
+        return measure()
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
 
 
-def decode_seconds(model: nn.Module, layers: int, hidden: int, texts: int, seconds: Timer) -> float:
+def decode_seconds(model: nn.Module, shape: dict[str, int], texts: int, seconds: Timer) -> float:
     tokens = torch.zeros(texts, dtype=torch.int64)
-    states = torch.zeros(layers, texts, hidden)
+    states = torch.zeros(shape["layers"], texts, shape["hidden"])
     return seconds(graph_of(lambda: model(tokens, states)).replay)
 
 
-def prompt_seconds(model: Model, hidden: int, mlp: int, layers: int, tokens: int, seconds: Timer) -> float:
+def prompt_seconds(model: Model, shape: dict[str, int], tokens: int, seconds: Timer) -> float:
     """The products alone: a recurrence in torch's operations would say nothing of torch."""
-    x, y = torch.randn(tokens, hidden), torch.randn(tokens, mlp)
+    x, y = torch.randn(tokens, shape["hidden"]), torch.randn(tokens, shape["mlp"])
     layer = model.layers[0]
     assert isinstance(layer, Layer)
     one = seconds(lambda: (layer.mixed(x), layer.out(x), layer.gate(x), layer.down(y)))
-    return layers * one + seconds(lambda: model.head(x))
+    return shape["layers"] * one + seconds(lambda: model.head(x))
 
 
-def gemlite_seconds(hidden: int, mlp: int, seconds: Timer) -> Any:
+def gemlite_seconds(shape: dict[str, int], seconds: Timer) -> float:
     """One row by `[2 mlp, hidden]` weights of 2 bits, float16 activations."""
-    try:
-        import gemlite
+    import gemlite  # pyright: ignore[reportMissingImports]
 
-        linear = gemlite.GemLiteLinear(
-            2,
-            group_size=hidden,
-            in_features=hidden,
-            out_features=2 * mlp,
-            input_dtype=gemlite.DType.FP16,
-            output_dtype=gemlite.DType.FP16,
-        )
-        weights = torch.randint(0, 3, (2 * mlp, hidden), dtype=torch.uint8)
-        scales = torch.ones(2 * mlp, 1, dtype=torch.float16)
-        linear.pack(weights, scales, torch.ones_like(scales), None)
-        x = torch.randn(1, hidden, dtype=torch.float16)
-        return seconds(graph_of(lambda: linear(x)).replay)
-    except Exception as error:  # a peer that fails is a result
-        return f"{type(error).__name__}: {str(error)[:200]}"
+    hidden, columns = shape["hidden"], 2 * shape["mlp"]
+    linear = gemlite.GemLiteLinear(
+        2,
+        group_size=hidden,
+        in_features=hidden,
+        out_features=columns,
+        input_dtype=gemlite.DType.FP16,
+        output_dtype=gemlite.DType.FP16,
+    )
+    weights = torch.randint(0, 3, (columns, hidden), dtype=torch.uint8)
+    scales = torch.ones(columns, 1, dtype=torch.float16)
+    linear.pack(weights, scales, torch.ones_like(scales), None)
+    x = torch.randn(1, hidden, dtype=torch.float16)
+    return seconds(graph_of(lambda: linear(x)).replay)
+
+
+def bitblas_seconds(shape: dict[str, int], seconds: Timer) -> float:
+    """One row of int8 by `[2 mlp, hidden]` weights of 2 bits, into int32."""
+    import bitblas  # pyright: ignore[reportMissingImports]
+
+    hidden, columns = shape["hidden"], 2 * shape["mlp"]
+    config = bitblas.MatmulConfig(
+        M=1, N=columns, K=hidden, A_dtype="int8", W_dtype="int2", accum_dtype="int32", out_dtype="int32"
+    )
+    product = bitblas.Matmul(config=config)
+    weights = product.transform_weight(torch.randint(-1, 2, (columns, hidden), dtype=torch.int8))
+    x = torch.randint(-128, 128, (1, hidden), dtype=torch.int8)
+    return seconds(graph_of(lambda: product(x, weights)).replay)

@@ -209,6 +209,8 @@ def load_source(source: Source, example_inputs: Sequence[Any] | None, **options:
         raise CompileError(f"{path}: no such file or directory")
     if not path.is_dir():
         if path.suffix == ONNX_SUFFIX:
+            if "context" in options:
+                raise CompileError(f"{path}: a context is for checkpoints of transformers")
             return find_frontend("onnx").load(path, **options)
         raise CompileError(f"{path}: expected a checkpoint directory with a config.json, or a .onnx file")
     if "sizes" in options:

@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,7 +21,7 @@ from sterna.export_command import export_command
 from sterna.fixed_point_command import fixed_point_command
 from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
-from sterna.size_option import SIZE_OPTION, read_sizes
+from sterna.size_option import CONTEXT_OPTION, SIZE_OPTION, source_options
 from sterna.target_options import CompileCommand, makes_project, split_options
 from sterna.verification.command import verify_command
 
@@ -57,7 +57,9 @@ MODEL may also be a .onnx file, which is compiled each time.
 Examples:
   sterna run model.sterna --prompt "Once upon a time" -n 100
   sterna run model.sterna --greedy < prompt.txt
+  sterna run model.sterna --prompt "ROMEO:" --prompt "JULIET:" -n 40
   sterna run CHECKPOINT --prompt "ROMEO:" --temperature 0.7 --top-k 40 --seed 1
+  sterna run BITNET --context 8192 --greedy < long-prompt.txt
   sterna run network.sterna --input x=x.npy --output y.npz
 """
 
@@ -65,6 +67,7 @@ COMPILE_HELP = """Compile SOURCE to an artifact, or print what the compiler make
 
 SOURCE is a checkpoint (a directory with config.json, *.safetensors and a tokenizer), or a model in a .onnx file.
 An artifact is a folder with everything that `sterna run` needs; it replaces an artifact of that name, and nothing else.
+A transformer keeps the keys and values of a text, in memory for --context tokens; longer texts are an error.
 Sizes that an ONNX model leaves open are given by --size: a number, or T for the one that may differ from run to run.
 
 \b
@@ -72,6 +75,7 @@ Examples:
   sterna compile CHECKPOINT -o model.sterna
   sterna compile network.onnx -o network.sterna
   sterna compile network.onnx --size batch=1 --size seq=T -o network.sterna
+  sterna compile BITNET --context 2048 -o bitnet.sterna
   sterna compile CHECKPOINT --emit mlir --stage imported
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
@@ -108,7 +112,13 @@ def commands() -> None: ...
 
 @commands.command(help=RUN_HELP, short_help="Continue a prompt, or compute on arrays.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("-p", "--prompt", help="What to continue; without it, stdin if that is a file or a pipe.")
+@click.option(
+    "-p",
+    "--prompt",
+    "prompts",
+    multiple=True,
+    help="What to continue; without it, stdin if that is a file or a pipe. Several are texts of their own.",
+)
 @click.option("-n", "--max-new-tokens", type=click.IntRange(0), default=200, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0), default=0.8, show_default=True, help="0 is greedy.")
 @click.option("--top-k", type=click.IntRange(1), help="Choose among the K likeliest tokens.")
@@ -137,11 +147,12 @@ def commands() -> None: ...
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where arrays go: .npz, or .npy for one.",
 )
+@CONTEXT_OPTION
 @SIZE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def run(
     model: Path,
-    prompt: str | None,
+    prompts: tuple[str, ...],
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
@@ -154,37 +165,43 @@ def run(
     ignore_end: bool,
     inputs: tuple[str, ...],
     output: Path | None,
+    context: int | None,
     sizes: tuple[str, ...],
     quiet: bool,
 ) -> None:
+    source = source_options(sizes, context)
     if inputs or output:
-        if prompt is not None:
+        if prompts:
             raise click.UsageError("--input is for models that take arrays, and --prompt for language models")
-        _run_on_arrays(_load_model(model, target, threads, isa, quiet, sizes), inputs, output)
+        _run_on_arrays(_load_model(model, target, threads, isa, quiet, source), inputs, output)
         return
     if greedy and (top_k or top_p or seed is not None):
         raise click.UsageError("--greedy leaves nothing to choose: drop --top-k, --top-p and --seed")
-    compiled = _load_model(model, target, threads, isa, quiet, sizes)
+    compiled = _load_model(model, target, threads, isa, quiet, source)
     if not compiled.has_tokenizer:
         from sterna.arrays import described
         from sterna.targets.program import InputError
 
         raise InputError(f"{model} takes arrays, as --input NAME=FILE.npy: {described(compiled.inputs)}")
-    text = _read_prompt() if prompt is None else prompt
-    _write(text)
-    generation = compiled.generate(
-        text,
-        stream=_write,
-        max_new_tokens=max_new_tokens,
-        temperature=0.0 if greedy else temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        stop_at_end=not ignore_end,
-    )
-    _write("\n")
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": 0.0 if greedy else temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop_at_end": not ignore_end,
+    }
+    if len(prompts) > 1:
+        generations = compiled.generate_texts(prompts, **options)
+        _write("\n\n".join(map(str, generations)) + "\n")
+    else:
+        text = prompts[0] if prompts else _read_prompt()
+        _write(text)
+        generations = [compiled.generate(text, stream=_write, **options)]
+        _write("\n")
     if not quiet:
-        click.echo(_speed(generation, compiled), err=True)
+        for generation in generations:
+            click.echo(_speed(generation, compiled), err=True)
 
 
 @commands.command(
@@ -212,6 +229,7 @@ def run(
 @click.option(
     "--max-rows", type=click.IntRange(1, 4096), default=64, show_default=True, help="Tokens a kernel takes."
 )
+@CONTEXT_OPTION
 @SIZE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click_options
@@ -223,6 +241,7 @@ def compile_(
     stage: str | None,
     isa: str | None,
     max_rows: int,
+    context: int | None,
     sizes: tuple[str, ...],
     quiet: bool,
     **others: Any,
@@ -254,7 +273,7 @@ def compile_(
                 target_options=target_options,
                 progress=progress,
                 instruments=instruments,
-                **read_sizes(sizes),
+                **source_options(sizes, context),
             )
         if output is not None:
             output.write_text(text, encoding="utf-8")
@@ -269,7 +288,7 @@ def compile_(
                 target_options=target_options,
                 progress=progress,
                 instruments=instruments,
-                **read_sizes(sizes),
+                **source_options(sizes, context),
             )
         if not quiet:
             click.echo(f"{output}: {said}", err=True)
@@ -283,7 +302,7 @@ def compile_(
                 target_options=target_options,
                 progress=progress,
                 instruments=instruments,
-                **read_sizes(sizes),
+                **source_options(sizes, context),
             )
         if not quiet:
             click.echo(_summary(output), err=True)
@@ -365,7 +384,7 @@ def _run_on_arrays(model: CompiledModel, inputs: Sequence[str], output: Path | N
 
 
 def _load_model(
-    path: Path, target: str, threads: int | None, isa: str | None, quiet: bool, sizes: Sequence[str] = ()
+    path: Path, target: str, threads: int | None, isa: str | None, quiet: bool, source: Mapping[str, Any]
 ) -> CompiledModel:
     """The model of an artifact, or of a source that is compiled now or, if it is a checkpoint, was before."""
     from sterna.artifact import ArtifactError, is_artifact
@@ -376,16 +395,20 @@ def _load_model(
         from sterna.progress import reporting
 
         with reporting(quiet) as progress:
-            return api.compile(path, target, threads=threads, isa=isa, progress=progress, **read_sizes(sizes))
-    if sizes:
+            return api.compile(path, target, threads=threads, isa=isa, progress=progress, **source)
+    if "sizes" in source:
         raise click.UsageError(
             "--size is for .onnx files: an artifact's sizes were given when it was compiled"
         )
     if is_artifact(path) or not (path / "config.json").exists():
+        if source:
+            raise click.UsageError(
+                "--context is for checkpoints: an artifact's was given when it was compiled"
+            )
         return load(path, threads=threads, isa=isa)
     from sterna.cache import cached_artifact, drop_others
 
-    cached = cached_artifact(path, target)
+    cached = cached_artifact(path, target, source.get("context"))
     if cached.exists():
         try:
             return load(cached, threads=threads, isa=isa)
@@ -395,7 +418,7 @@ def _load_model(
     from sterna.progress import reporting
 
     with reporting(quiet) as progress:
-        api.build(path, cached, target, progress=progress)
+        api.build(path, cached, target, progress=progress, **source)
     drop_others(cached)
     return load(cached, threads=threads, isa=isa, verify=False)
 

@@ -20,7 +20,7 @@ from sterna.targets.program import InputError, Program, ProgramTensor
 
 if TYPE_CHECKING:
     from sterna.frontends.tokenizer import Tokenizer
-    from sterna.targets import Decoder
+    from sterna.targets import Decoder, Session, Texts
 
 Array = npt.NDArray[Any]
 
@@ -171,6 +171,16 @@ class CompiledModel:
             if stream is not None and piece:
                 stream(piece)
 
+    def generate_texts(self, prompts: Sequence[str], **options: Any) -> list[Generation]:
+        """`generate` for every prompt, with the same options and the same results: together if the target can."""
+        from sterna.texts import continue_together
+
+        make = getattr(self._executable, "texts", None)
+        together: Texts | None = make(len(prompts)) if make is not None and len(prompts) > 1 else None
+        if together is None:
+            return [self.generate(prompt, **options) for prompt in prompts]
+        return continue_together(self, together, prompts, **options)
+
     def stream(
         self,
         prompt: str | Sequence[int],
@@ -188,8 +198,8 @@ class CompiledModel:
         `max_new_tokens`, or at the model's end-of-text token if `stop_at_end`. See `sterna.sampling` for the rest.
         """
         sampling = Sampling(temperature, top_k, top_p, seed)
-        tokenizer = self._tokenizer() if isinstance(prompt, str) else None
-        start = self._prompt_tokens(prompt, tokenizer)
+        tokenizer = self.tokenizer() if isinstance(prompt, str) else None
+        start = self.prompt_tokens(prompt, tokenizer)
         text = tokenizer.stream() if tokenizer is not None else None
         clock = _Clock()
         produced: list[int] = []
@@ -216,12 +226,12 @@ class CompiledModel:
     ) -> Iterator[int]:
         if limit < 0:
             raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {limit}")
-        ends = self._special_tokens("eos_token_id") if stop_at_end else ()
+        ends = self.special_tokens("eos_token_id") if stop_at_end else ()
         generator = sampling.generator()
         began = perf_counter()
         decoder = self._decoder()
         for first in range(0, len(start), PROMPT_CHUNK):
-            decoder.feed(self._check_tokens(start[first : first + PROMPT_CHUNK]))
+            decoder.feed(self.check_tokens(start[first : first + PROMPT_CHUNK]))
         clock.prefill = perf_counter() - began
         for n in range(limit):
             token = decoder.choose(sampling.temperature, sampling.top_k, sampling.top_p, generator)
@@ -233,7 +243,7 @@ class CompiledModel:
                 decoder.feed(np.array([token], np.int64))
                 clock.decode += perf_counter() - began
 
-    def _check_tokens(self, tokens: Sequence[int]) -> Array:
+    def check_tokens(self, tokens: Sequence[int]) -> Array:
         limit, array = self._token_input().limit, np.asarray(tokens, np.int64)
         if limit is not None and array.size and not 0 <= array.min() <= array.max() < limit:
             wrong = next(token for token in tokens if not 0 <= token < limit)
@@ -247,20 +257,33 @@ class CompiledModel:
         self._token_input()
         make = getattr(self._executable, "decoder", None)
         found: Decoder | None = make() if make is not None else None
-        return HostDecoder(self) if found is None else found
+        if found is not None:
+            return found
+        begin = getattr(self._executable, "session", None)
+        return HostDecoder(self, None if begin is None else begin())
 
     def run_tokens(self, tokens: Array, states: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
         """The states carry all that a piece must know of those before it, so that long texts run in pieces."""
-        tensor, vocabulary = self._token_input(), self.program.outputs[0].columns
-        whole = self.program.in_pieces or not states
-        length = max(tokens.size, 1) if whole else self.program.max_rows
+        vocabulary = self.program.outputs[0].columns
         rows: list[Array] = []
-        for first in range(0, max(tokens.size, 1), length):
-            piece = tokens[first : first + length]
-            shape = [piece.size if size == -1 else size for size in tensor.shape]
-            (logits,), states = self.step(piece.reshape(shape), states=states)
+        for piece in self._pieces(tokens, whole=not states):
+            (logits,), states = self.step(piece, states=states)
             rows.append(logits.reshape(-1, vocabulary))
         return np.concatenate(rows), tuple(states)
+
+    def run_tokens_in(self, session: Session, tokens: Array) -> Array:
+        """The same in a session, which has the states."""
+        vocabulary = self.program.outputs[0].columns
+        pieces = self._pieces(tokens)
+        return np.concatenate([session.run([piece])[0].reshape(-1, vocabulary) for piece in pieces])
+
+    def _pieces(self, tokens: Array, *, whole: bool = False) -> Iterator[Array]:
+        """Tokens in the shape of the input, as many at once as a call takes."""
+        tensor = self._token_input()
+        length = max(tokens.size, 1) if whole or self.program.in_pieces else self.program.max_rows
+        for first in range(0, max(tokens.size, 1), length):
+            piece = tokens[first : first + length]
+            yield piece.reshape([piece.size if size == -1 else size for size in tensor.shape])
 
     def _token_input(self) -> ProgramTensor:
         inputs = [tensor for tensor in self.program.inputs if not tensor.is_state]
@@ -271,39 +294,47 @@ class CompiledModel:
             )
         return inputs[0]
 
-    def _prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+    def prompt_tokens(self, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
         """A text's tokens after the beginning-of-text token, if the model has one; given tokens as they are."""
         if tokenizer is None:
             tokens = [int(token) for token in prompt]
         else:
             # Bytes of the command line that are no characters come as lone surrogates, which no tokenizer takes.
             text = str(prompt).encode("utf-8", "replace").decode()
-            tokens = [*self._special_tokens("bos_token_id")[:1], *tokenizer.encode(text)]
+            tokens = [*self.special_tokens("bos_token_id")[:1], *tokenizer.encode(text)]
         if not tokens:
             raise GenerationError("the prompt is empty, and the model has no beginning-of-text token")
+        if (context := self.program.context) is not None and len(tokens) > context:
+            raise GenerationError(
+                f"the prompt has {len(tokens)} tokens, and the model was compiled for a context of {context}: "
+                f"compile it with a longer one (--context {len(tokens)})"
+            )
         return tokens
 
-    def _special_tokens(self, field: str) -> tuple[int, ...]:
+    def special_tokens(self, field: str) -> tuple[int, ...]:
         value = self.artifact.config().get(field)
         values = cast("list[object]", value) if isinstance(value, list) else [value]
         return tuple(token for token in values if isinstance(token, int))
 
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         from sterna.frontends.tokenizer import Tokenizer
 
         return Tokenizer.load(self.artifact.path)
 
 
 class HostDecoder:
-    """`targets.Decoder` where logits and states are arrays of the host's."""
+    """`targets.Decoder` where logits are arrays of the host's, and states too unless a session keeps them."""
 
-    def __init__(self, model: CompiledModel) -> None:
-        self._model = model
-        self._states: Sequence[Array] = model.initial_states()
+    def __init__(self, model: CompiledModel, session: Session | None) -> None:
+        self._model, self._session = model, session
+        self._states: Sequence[Array] = model.initial_states() if session is None else ()
         self._logits: Array = np.empty(0)
 
     def feed(self, tokens: Array) -> None:
-        logits, self._states = self._model.run_tokens(tokens, self._states)
+        if self._session is not None:
+            logits = self._model.run_tokens_in(self._session, tokens)
+        else:
+            logits, self._states = self._model.run_tokens(tokens, self._states)
         self._logits = logits[-1]
 
     def choose(

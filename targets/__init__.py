@@ -56,7 +56,19 @@ class Executable(Protocol):
 
     # An executable whose memory is not the host's may have, beside these,
     #     def decoder(self) -> Decoder | None
-    # for a new text of a language model; without it, or where it gives None, every step goes through `run`.
+    # for a new text of a language model, and one whose states need not be copied for every call
+    #     def session(self) -> Session
+    # Without either, or where `decoder` gives None, every step goes through `run`. And
+    #     def texts(self, count: int) -> Texts | None
+    # for so many at once; without it they go one after the other.
+
+
+class Session(Protocol):
+    """A text whose states, zeros at first, stay where they are computed."""
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """`Executable.run` on inputs without states; the results without states."""
+        ...
 
 
 class Decoder(Protocol):
@@ -70,6 +82,29 @@ class Decoder(Protocol):
         self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
     ) -> int:
         """What comes after the tokens fed so far, as `sterna.sampling` says: it is not fed by that."""
+        ...
+
+
+class Texts(Protocol):
+    """Texts that a language model continues together: each becomes what it would alone, bit for bit."""
+
+    def begin(self, prompts: Sequence[Array]) -> None:
+        """The first tokens of every text, `[T]` of its own length, at least one."""
+        ...
+
+    def step(self, tokens: Array) -> None:
+        """The next token of every text, `[texts]`."""
+        ...
+
+    def choose(
+        self,
+        text: int,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        generator: np.random.Generator,
+    ) -> int:
+        """What comes next in a text, as `Decoder.choose`."""
         ...
 
 

@@ -75,7 +75,9 @@ def compile_kernels(planned: ModuleOp, isa: str) -> Iterator[Compiled]:
     with TemporaryDirectory(prefix="sterna-") as folder:
         path = Path(folder) / "kernels.py"
         path.write_text(emitter.text(), encoding="utf-8")
-        module = load_file(path)
+        module: Any = load_file(path)
+        if target.backend == "cuda" and target.arch >= 90:
+            module.OVERLAP = type(module.OVERLAP)(True)
         for name, kernel in emitter.file.kernels.values():
             function = getattr(module, name)
             for constants in ways(kernel):
@@ -109,7 +111,9 @@ def compile_kernel(
         },
     )
     warps = 8 if constants.get("MANY") else kernel.num_warps
-    options = {"enable_fp_fusion": False, "num_warps": warps}
+    options: dict[str, Any] = {"enable_fp_fusion": False, "num_warps": warps}
+    if target.backend == "cuda" and target.arch >= 90:
+        options["launch_pdl"] = True
     try:
         found = compiler.compile(source, target=target, options=options)
     except Exception as error:

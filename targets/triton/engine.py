@@ -86,17 +86,17 @@ class Engine:
         several = cast("tuple[Any, ...]", results) if isinstance(results, tuple) else (results,)
         return [result.cpu().numpy() for result in several]
 
-    def decoder(self) -> Any:
-        """Of a language model: its `Decoder` for one text; None of another program."""
+    def decoder(self, texts: int = 1) -> Any:
+        """Of a language model: its `Decoder` for so many texts; None of another program."""
         kind = getattr(self.module, "Decoder", None)
-        return None if kind is None else kind(self.weights, self.device)
+        return None if kind is None else kind(self.weights, self.device, texts)
 
     def choose(
-        self, decoder: Any, options: tuple[float, int | None, float | None], draw: float
+        self, decoder: Any, text: int, options: tuple[float, int | None, float | None], draw: float
     ) -> tuple[int, int]:
-        """The next token for a draw from [0, 1), and among how many it was."""
+        """The next token of a text for a draw from [0, 1), and among how many it was."""
         draws = self.torch.tensor([draw], dtype=self.torch.float64, device=self.device)
-        tokens, kept = self.module.sample(decoder.logits, draws, *options)
+        tokens, kept = self.module.sample(decoder.logits[text : text + 1], draws, *options)
         return int(tokens[0]), int(kept[0])
 
     def on_device(self, array: Array) -> Any:

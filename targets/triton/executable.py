@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sterna.dialects.errors import CompileError
-from sterna.targets.inputs import check_inputs, framework_shape, ir_shape
+from sterna.targets.inputs import check_inputs, check_room, framework_shape, ir_shape
 from sterna.targets.program import InputError, Program
 from sterna.targets.triton.child import ChildEngine
 from sterna.targets.triton.engine import (
@@ -86,7 +86,13 @@ class TritonExecutable:
         """See `targets.Executable`. None under the interpreter in another process."""
         if not isinstance(self._engine, Engine) or (decoder := self._engine.decoder()) is None:
             return None
-        return TritonDecoder(self._engine, decoder)
+        return TritonDecoder(self._engine, decoder, self.program.context)
+
+    def texts(self, count: int) -> TritonTexts | None:
+        """See `targets.Executable`. None under the interpreter in another process."""
+        if not isinstance(self._engine, Engine) or (decoder := self._engine.decoder(count)) is None:
+            return None
+        return TritonTexts(self._engine, decoder)
 
     def _run(self, arrays: list[Array], rows: int) -> list[Array]:
         if not self.program.in_pieces:
@@ -111,10 +117,11 @@ class TritonExecutable:
 class TritonDecoder:
     """One text on the device: what comes back from a step is a token."""
 
-    def __init__(self, engine: Engine, decoder: Any) -> None:
-        self._engine, self._decoder = engine, decoder
+    def __init__(self, engine: Engine, decoder: Any, context: int | None) -> None:
+        self._engine, self._decoder, self._context = engine, decoder, context
 
     def feed(self, tokens: Array) -> None:
+        check_room(self._context, self._decoder.fed, tokens.size)
         given = self._engine.on_device(tokens.astype(np.int64).reshape(1, -1))
         if tokens.size == 1:
             self._decoder.tokens.copy_(given[0])
@@ -125,13 +132,57 @@ class TritonDecoder:
     def choose(
         self, temperature: float, top_k: int | None, top_p: float | None, generator: np.random.Generator
     ) -> int:
-        if temperature == 0:
-            return int(self._decoder.tokens[0])
-        before = generator.bit_generator.state
-        token, among = self._engine.choose(self._decoder, (temperature, top_k, top_p), generator.random())
-        if among == 1:  # where nothing is left to choose the host draws nothing
-            generator.bit_generator.state = before
-        return token
+        return _choose(self._engine, self._decoder, 0, (temperature, top_k, top_p), generator)
+
+
+class TritonTexts:
+    """Several texts on the device, one step for all of them."""
+
+    def __init__(self, engine: Engine, decoder: Any) -> None:
+        self._engine, self._decoder = engine, decoder
+
+    def begin(self, prompts: Sequence[Array]) -> None:
+        """Each prompt by itself, since they may differ in length: then it is a row of what steps go on with."""
+        alone, together = self._engine.decoder(), self._decoder
+        logits: list[Any] = []
+        for text, tokens in enumerate(prompts):
+            alone.reset()
+            alone.prompt(self._engine.on_device(tokens.astype(np.int64).reshape(1, -1)))
+            together.tokens[text].copy_(alone.tokens[0])
+            logits.append(alone.logits[0])
+            for state, one in zip(together.states, alone.states, strict=True):
+                state[text].copy_(one[0])
+        together.logits = self._engine.torch.stack(logits)
+
+    def step(self, tokens: Array) -> None:
+        self._decoder.tokens.copy_(self._engine.on_device(tokens.astype(np.int64)))
+        self._decoder.step()
+
+    def choose(
+        self,
+        text: int,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        generator: np.random.Generator,
+    ) -> int:
+        return _choose(self._engine, self._decoder, text, (temperature, top_k, top_p), generator)
+
+
+def _choose(
+    engine: Engine,
+    decoder: Any,
+    text: int,
+    options: tuple[float, int | None, float | None],
+    generator: np.random.Generator,
+) -> int:
+    if options[0] == 0:
+        return int(decoder.tokens[text])
+    before = generator.bit_generator.state
+    token, among = engine.choose(decoder, text, options, generator.random())
+    if among == 1:  # where nothing is left to choose the host draws nothing
+        generator.bit_generator.state = before
+    return token
 
 
 def _on_disk(file: bytes | Path) -> tuple[TemporaryDirectory[str] | None, Path]:

@@ -73,10 +73,16 @@ RESERVED = frozenset(
         "ROWS",
         "CHANNELS",
         "TILES",
+        "SPLIT",
+        "OVERLAP",
         "DP4A",
         "MANY",
     }
 )
+
+
+TAKE_TURN = "take_turn()"
+"""The first statement of a kernel: before it stands at most what reads or fetches weights."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +247,9 @@ class Builder:
 
     def kernel(self, *, num_warps: int = 4, tuned: str | None = None) -> Kernel:
         params = list(self.params)
+        if TAKE_TURN not in self.lines:
+            self.helpers.add("take_turn")
+            self.lines.insert(0, TAKE_TURN)
         if self.uses_rows:
             params.append(Param("rows", "i32", 16))
         return Kernel(

@@ -10,6 +10,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from sterna.targets.triton.runtime import OVERLAP
+
+
+@triton.jit
+def take_turn():
+    """Lets the next kernel start, as far as its own `take_turn`, and waits until the kernels before have ended."""
+    if OVERLAP:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+
 
 @triton.jit
 def negate(x):
@@ -147,12 +157,63 @@ def halving_trees(partial, LANES: tl.constexpr):
 
 
 @triton.jit
+def attention_scores(q, keys, j, count, ROW: tl.constexpr, D: tl.constexpr):
+    """sum over d of q[d] * keys[j, d] for rows j of a cache, in 16 strided partial sums and a halving tree: `[j]`."""
+    lane = tl.arange(0, 16)
+    partial = tl.zeros([j.shape[0], 16], tl.float32)
+    rows = keys + (j.to(tl.int64) * ROW)[:, None]
+    for start in tl.static_range(0, D, 16):
+        inside = start + lane < D
+        x = tl.load(q + start + lane, mask=inside, other=0.0)
+        key = tl.load(rows + (start + lane)[None, :], mask=(j < count)[:, None] & inside[None, :], other=0.0)
+        partial += x[None, :] * key
+    return halving_trees(partial, 16)
+
+
+@triton.jit
+def dense_sums(
+    x,
+    w,
+    t,
+    m,
+    rows,
+    M: tl.constexpr,
+    K: tl.constexpr,
+    X_ROW: tl.constexpr,
+    W_CHANNEL: tl.constexpr,
+    W_COLUMN: tl.constexpr,
+):
+    """sum over k of x[t, k] * w[m, k] in 16 strided partial sums and a halving tree: `[t, m]`."""
+    ROWS: tl.constexpr = t.shape[0]
+    CHANNELS: tl.constexpr = m.shape[0]
+    lane = tl.arange(0, 16)
+    partial = tl.zeros([ROWS, CHANNELS, 16], tl.float32)
+    channels = w + m.to(tl.int64) * W_CHANNEL
+    for start in range(0, K, 16):
+        k = start + lane
+        left = tl.load(x + (t * X_ROW)[:, None] + k[None, :], (t < rows)[:, None] & (k < K)[None, :], 0.0)
+        inside = (m < M)[:, None] & (k < K)[None, :]
+        right = tl.load(channels[:, None] + (k * W_COLUMN)[None, :], inside, 0.0)
+        partial += left[:, None, :] * right[None, :, :]
+    return tl.reshape(halving_trees(tl.reshape(partial, [ROWS * CHANNELS, 16]), 16), [ROWS, CHANNELS])
+
+
+@triton.jit
+def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
+    """Elements of a row in memory, with zeros behind its end. Without a mask where that is known not to be reached."""
+    if K % LANES == 0:
+        return tl.load(row + at)
+    else:
+        return tl.load(row + at, mask=at < K, other=0.0)
+
+
+@triton.jit
 def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
     """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
     lane = tl.arange(0, LANES)
     partial = tl.zeros([LANES], tl.float32)
-    for start in tl.range(0, K, LANES, loop_unroll_factor=8):
-        x = tl.load(row + start + lane, mask=start + lane < K, other=0.0)
+    for start in tl.range(0, K, LANES, loop_unroll_factor=32):
+        x = strip(row, start + lane, K, LANES)
         partial += x * x
     return halving_tree(partial, LANES)
 
@@ -163,10 +224,9 @@ def sums_of_squares(row, outer, K: tl.constexpr, LANES: tl.constexpr):
     lane = tl.arange(0, LANES)
     partial = tl.zeros([LANES], tl.float32)
     scaled = tl.zeros([LANES], tl.float32)
-    for start in tl.range(0, K, LANES, loop_unroll_factor=8):
-        inside = start + lane < K
-        x = tl.load(row + start + lane, mask=inside, other=0.0)
-        y = x * tl.load(outer + start + lane, mask=inside, other=0.0)
+    for start in tl.range(0, K, LANES, loop_unroll_factor=32):
+        x = strip(row, start + lane, K, LANES)
+        y = x * strip(outer, start + lane, K, LANES)
         partial += x * x
         scaled += y * y
     return halving_tree(partial, LANES), halving_tree(scaled, LANES)
@@ -227,9 +287,11 @@ def i2_vector_product(
     K: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    SPLIT: tl.constexpr,
     DP4A: tl.constexpr,
 ):
-    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns.
+    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns, or,
+    where SPLIT programs do, its part of them.
 
     A byte holds the trits + 1 of columns 64 apart, so a 32-bit word masked by 0x03 << 2f in every byte meets four
     consecutive activations, and `dot4` takes it without a shift: the sums of field f are 4^f times too large until the
@@ -250,7 +312,9 @@ def i2_vector_product(
     acc2 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     acc3 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
-    for first in range(0, ACROSS, TILES):
+    EACH: tl.constexpr = (ACROSS + TILES * SPLIT - 1) // (TILES * SPLIT) * TILES
+    begin = tl.program_id(2) * EACH
+    for first in range(begin, tl.minimum(begin + EACH, ACROSS), TILES):
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 16) + word % 16
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
@@ -265,6 +329,46 @@ def i2_vector_product(
         ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
     fields = acc0 + (acc1 >> 2) + (acc2 >> 4) + (acc3 >> 6)
     return tl.sum(fields, axis=2) - tl.sum(ones, axis=1)[:, None]
+
+
+@triton.jit
+def fetch(
+    w, M: tl.constexpr, ROW: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr
+):
+    """Asks for the packed rows of a program, ROW bytes each, before its turn comes: the L2 cache has them when it
+    does."""
+    if OVERLAP and not MANY:
+        LINES: tl.constexpr = (CHANNELS * ROW + 128 * SPLIT - 1) // (128 * SPLIT)
+        line = tl.program_id(2) * LINES + tl.minimum(tl.arange(0, triton.next_power_of_2(LINES)), LINES - 1)
+        byte = tl.program_id(0).to(tl.int64) * (CHANNELS * ROW) + line * 128
+        address = (w + tl.minimum(byte, M * ROW - 1)).to(tl.int64)
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.b32 $0, 0;",
+            "=r,l",
+            [address],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+
+
+@triton.jit
+def is_last_of(arrived, SPLIT: tl.constexpr):
+    """Whether this program is the last of those that share its channels; what the others added before is then there.
+
+    The sums are of integers, so the order in which programs arrive changes no bit.
+    """
+    tl.debug_barrier()
+    counter = arrived + tl.program_id(0)
+    is_last = tl.atomic_add(counter, 1) == SPLIT - 1
+    tl.store(counter, 0, mask=is_last)
+    return is_last
+
+
+@triton.jit
+def take(where, total, inside):
+    """The sum that lies there, and leaves zero for the next launch."""
+    return tl.atomic_xchg(where, total * 0, mask=inside, sem="relaxed")
 
 
 @triton.jit
@@ -312,9 +416,11 @@ def b3_vector_product(
     K: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    SPLIT: tl.constexpr,
     DP4A: tl.constexpr,
 ):
-    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns.
+    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns, or,
+    where SPLIT programs do, its part of them.
 
     A byte holds the trits + 1 of five columns, 16 apart, in base 3, as a fraction of 256: three times it is 256 times
     the first digit, plus the byte of the others. The bytes of a 32-bit word are tripled two at a time, where each has
@@ -333,7 +439,10 @@ def b3_vector_product(
     q_row = q.to(tl.pointer_type(tl.int32)) + t.to(tl.int64) * ROW_WORDS
     q_rows = q_row[:, None, None] + tl.zeros([ROWS, CHANNELS, 1], tl.int32)
     acc = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
-    for first in range(0, ACROSS, TILES * 4):
+    EACH: tl.constexpr = (ACROSS + TILES * 4 * SPLIT - 1) // (TILES * 4 * SPLIT) * TILES * 4
+    begin = tl.program_id(2) * EACH
+    end = tl.minimum(begin + EACH, ACROSS)
+    for first in range(begin, end, TILES * 4):
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 4) + word % 4
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
@@ -349,9 +458,10 @@ def b3_vector_product(
             even &= 0x00FF00FF
             odd &= 0x00FF00FF
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
-    for first in range(0, READ_WORDS, TILES * 64):
+    last = tl.minimum(end * 20, READ_WORDS)
+    for first in range(begin * 20, last, TILES * 64):
         words = first + tl.arange(0, TILES * 64)
-        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < READ_WORDS)[None, :], 0)
+        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < last)[None, :], 0)
         ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
     return tl.sum(acc, axis=2) - tl.sum(ones, axis=1)[:, None]
 

@@ -6,17 +6,33 @@ unpacked for the tensor cores. How large its blocks are is tuned on the device (
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdsl.dialects.builtin import i8
 from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import AccumulateOp, ProjectOp, tensor
-from sterna.targets.triton.kernel import Builder, Host, Shape, encoding, place, product_text
-from sterna.targets.triton.source import call
+from sterna.targets.triton.kernel import (
+    TAKE_TURN,
+    Builder,
+    Host,
+    Shape,
+    encoding,
+    place,
+    product_text,
+)
+from sterna.targets.triton.source import Param, call
 
-FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "MANY": False, "DP4A": True, "MAGNITUDE": 1}
-MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "MANY": True, "DP4A": True, "MAGNITUDE": 64}
+FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "SPLIT": 1, "MANY": False, "DP4A": True}
+MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": True}
 """The constants of a kernel, as an example of each way that it has."""
+
+LAST = (Param("partial", "*i32"), Param("arrived", "*i32"), Param("rows", "i32"), Param("magnitude", "i32"))
+"""What `Product` gives after the arguments: memory that programs share, rows, and what many rows are tuned by."""
+
+MOST_FEW_ROWS = 4
+"""`FEW_ROWS` of `runtime.py`."""
 
 MOST_COLUMNS = 1 << 19
 """Sums of the highest field of a byte, 64 times too large until they are shifted, stay below 2^31."""
@@ -28,8 +44,12 @@ def emit_project(op: ProjectOp, host: Host) -> None:
     kernel = Product(op, op.q[0], op.weights[0], host)
     b = kernel.builder
     results: list[str] = []
-    for read, weight, scale in zip(op.reads.get_values(), op.weights, op.scales, strict=True):
-        total = kernel.product(op.q[read], weight)
+    totals = [
+        kernel.product(op.q[read], weight)
+        for read, weight in zip(op.reads.get_values(), op.weights, strict=True)
+    ]
+    kernel.complete(totals)
+    for read, total, scale in zip(op.reads.get_values(), totals, op.scales, strict=True):
         step = kernel.row_number(op.steps[read])
         results.append(b.assign("y", f"{total}.to(tl.float32) * ({step} * {kernel.channel_number(scale)})"))
     results += [kernel.element(extra) for extra in op.extras]
@@ -46,7 +66,9 @@ def emit_accumulate(op: AccumulateOp, host: Host) -> None:
         )
     host.allocate(op.acc)
     kernel = Product(op, op.x, op.w, host)
-    kernel.store(op.acc, kernel.product(op.x, op.w))
+    total = kernel.product(op.x, op.w)
+    kernel.complete([total])
+    kernel.store(op.acc, total)
     kernel.launch()
 
 
@@ -58,20 +80,20 @@ class Product:
         self.m, self.k = tensor(weight).get_shape()
         self.leading = Shape.of(q).leading
         self.builder = b = Builder(op.name.removeprefix("ternary."), host)
-        b.names.taken |= {"m", "t", "inside", "at"}
-        self.sizes = b.lines
+        b.names.taken |= {"m", "t", "inside", "at", *(param.name for param in LAST)}
         if self.k >= MOST_COLUMNS:
             raise CompileError(
                 f"{weight.type}: the GPU target adds fewer than {MOST_COLUMNS} columns exactly", op.location
             )
-        b.rows()
         for name, example in FEW_ROWS.items():
             b.constant(name, example)
         b.lines += [
             "m = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)",
             "t = tl.program_id(1) * ROWS + tl.arange(0, ROWS)",
             f"inside = (t < rows)[:, None] & (m < {self.m})[None, :]",
+            TAKE_TURN,
         ]
+        b.helpers.add(TAKE_TURN.removesuffix("()"))
 
     def product(self, q: SSAValue, weight: SSAValue) -> str:
         """sum over k of q[t, k] * weight[m, k]."""
@@ -81,13 +103,35 @@ class Product:
         packed = encoding(weight, self.op)
         shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {packed.tile_rows}"
         few, many = (f"{packed.format.data}_{way}_product" for way in ("vector", "matrix"))
+        row_bytes = packed.packed_bytes(packed.tile_rows, k) // packed.tile_rows
+        fetched = b.call("fetch", w, str(self.m), str(row_bytes), "CHANNELS", "SPLIT", "MANY")
+        b.lines.insert(b.lines.index(TAKE_TURN), fetched)
         b.lines += [
             "if MANY:",
             f"    {name} = {b.call(many, shape)}",
             "else:",
-            f"    {name} = {b.call(few, shape, 'TILES', 'DP4A')}",
+            f"    {name} = {b.call(few, shape, 'TILES', 'SPLIT', 'DP4A')}",
         ]
         return name
+
+    def complete(self, totals: Sequence[str]) -> None:
+        """Where programs share the columns, the last to arrive goes on, with the sums of all of them."""
+        b, size = self.builder, MOST_FEW_ROWS * self.m
+        self.sums = len(totals)
+        places = [f"partial + {n * size} + at" if n else "partial + at" for n in range(len(totals))]
+        b.lines += [
+            "if SPLIT > 1:",
+            f"    at = t[:, None] * {self.m} + m[None, :]",
+            *(
+                f'    tl.atomic_add({where}, {total}, mask=inside, sem="relaxed")'
+                for where, total in zip(places, totals, strict=True)
+            ),
+            f"    inside = (inside & {b.call('is_last_of', 'arrived', 'SPLIT')}) != 0",
+            *(
+                f"    {total} = {b.call('take', where, total, 'inside')}"
+                for where, total in zip(places, totals, strict=True)
+            ),
+        ]
 
     def row_number(self, value: SSAValue) -> str:
         pointer = self.builder.pointer(value, "step", self.op)
@@ -121,6 +165,7 @@ class Product:
     def launch(self) -> None:
         b = self.builder
         b.doc += [place(self.op)]
-        name = self.host.file.add(b.kernel(tuned=f"tuned_product({self.m})"))
+        b.params += LAST
+        name = self.host.file.add(b.kernel(tuned=f"tuned_product({self.m}, {self.sums})"))
         rows = product_text(self.leading, "batch.rows")
         self.host.lines += call(name, [rows, *b.arguments])

@@ -10,15 +10,19 @@ from dataclasses import dataclass, replace
 
 import torch
 import triton
-
-EXACT = {"enable_fp_fusion": False}
-"""For every launch: a product and a sum stay two roundings."""
+import triton.language as tl
 
 INTERPRETED = triton.knobs.runtime.interpret
 """Is this Triton's interpreter, on the CPU? (TRITON_INTERPRET=1 when triton was imported)"""
 
 CUDA = not INTERPRETED and torch.version.hip is None
 """Is there the instruction dp4a?"""
+
+OVERLAP = tl.constexpr(CUDA and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0))
+"""May a kernel start while the one before it runs (programmatic dependent launch)? See `take_turn`."""
+
+EXACT = {"enable_fp_fusion": False, **({"launch_pdl": True} if OVERLAP else {})}
+"""For every launch: a product and a sum stay two roundings."""
 
 
 def let_integers_wrap() -> None:
@@ -56,9 +60,21 @@ class Batch:
 
     def place(self, value: torch.Tensor) -> torch.Tensor:
         """An input where kernels expect it: on the device, its rows padded; itself if it lies so."""
-        placed = self.empty(tuple(value.shape), value.dtype)
-        lies_so = value.device == placed.device and value.stride() == placed.stride()
-        return value if lies_so and room(value) >= room(placed) else placed.copy_(value)
+        shape = tuple(value.shape)
+        # On the device that holds nothing: a cache is large, and mostly lies as it is to.
+        meant = replace(self, device=torch.device("meta")).empty(shape, value.dtype)
+        lies_so = value.device == self.device and value.stride() == meant.stride()
+        if lies_so and room(value) >= room(meant):
+            return value
+        return self.empty(shape, value.dtype).copy_(value)
+
+    def cache(self, given: torch.Tensor, only_reader: bool) -> torch.Tensor:
+        """Memory for the cache that follows the given one, and holds what that does."""
+        return (
+            given
+            if self.in_place and only_reader
+            else self.empty(tuple(given.shape), given.dtype).copy_(given)
+        )
 
     def state(self, given: torch.Tensor, columns: int) -> torch.Tensor:
         """Memory `[texts, columns]` for the state that follows the given one."""
@@ -74,18 +90,21 @@ FEW_ROWS = 4
 """Rows of a call up to which words of packed trits are multiplied one row at a time; more go to the tensor cores."""
 
 FEW = [
-    triton.Config({"CHANNELS": channels, "TILES": tiles}, num_warps=warps)
-    for channels, tiles, warps in (
-        (4, 4, 2),
-        (4, 8, 4),
-        (8, 4, 4),
-        (8, 8, 4),
-        (16, 2, 4),
-        (16, 4, 4),
-        (32, 2, 4),
+    triton.Config({"CHANNELS": channels, "TILES": tiles, "SPLIT": split}, num_warps=warps)
+    for channels, tiles, split, warps in (
+        (4, 4, 1, 2),
+        (4, 8, 1, 4),
+        (8, 4, 1, 4),
+        (8, 8, 1, 4),
+        (16, 2, 1, 4),
+        (16, 4, 1, 4),
+        (32, 2, 1, 4),
+        (8, 4, 2, 4),
+        (16, 4, 2, 4),
+        (16, 4, 4, 4),
     )
 ]
-"""What the kernels of products for few rows are tuned over."""
+"""What the kernels of products for few rows are tuned over. SPLIT programs share the columns of a row."""
 
 MANY = [
     triton.Config({"CHANNELS": channels, "ROWS": rows}, num_warps=warps, num_stages=stages)
@@ -93,45 +112,68 @@ MANY = [
         (64, 16, 4, 3),
         (64, 32, 4, 3),
         (64, 64, 4, 3),
+        (64, 128, 8, 3),
         (128, 64, 4, 3),
+        (128, 64, 8, 3),
         (128, 128, 8, 3),
-        (128, 256, 8, 3),
     )
 ]
-"""And for many."""
+"""And for many: of these, those whose sums fit."""
+
+SUMS = 96
+"""Registers of a thread that may hold sums: of 255 that it has, and with 128 of them others are spilled."""
+
+
+def sums_of_a_thread(config: triton.Config, sums: int) -> int:
+    return sums * config.kwargs["CHANNELS"] * config.kwargs["ROWS"] // (32 * config.num_warps)
+
+
+def time_of(call, quantiles):
+    """What tuning measures a configuration by: a fifth of Triton's own time for it."""
+    return triton.testing.do_bench(call, warmup=5, rep=20, quantiles=quantiles)
 
 
 class Product:
     """A kernel of products whose blocks are tuned on the device; what was found is kept on disk, for device and kernel.
 
     Calling it launches it for `rows` rows: tuned for their number if they are few, and for its order of magnitude.
+    Launches on one device follow each other: those that split columns share memory.
     """
 
-    def __init__(self, kernel, m: int) -> None:
-        few, many = FEW, MANY
+    def __init__(self, kernel, m: int, sums: int) -> None:
+        few, many = FEW, [config for config in MANY if sums_of_a_thread(config, sums) <= SUMS]
         if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
-            few = [triton.Config({"CHANNELS": 256, "TILES": 4})]
+            few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
-        self.m, self.kernel = m, kernel
-        self.few = triton.autotune(few, key=["ROWS"], cache_results=True)(kernel)
-        self.many = triton.autotune(many, key=["MAGNITUDE"], cache_results=True)(kernel)
+        self.m, self.kernel, self.sums = m, kernel, sums
+        self.few = triton.autotune(few, key=["ROWS"], do_bench=time_of, cache_results=True)(kernel)
+        self.many = triton.autotune(many, key=["magnitude"], do_bench=time_of, cache_results=True)(kernel)
+        self.shared: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, rows: int, *arguments) -> None:
         def grid(meta):
-            return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"])
+            return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"]), meta["SPLIT"]
 
         magnitude = triton.next_power_of_2(max(rows, 1))
+        given = (*arguments, *self.memory(arguments[0].device), rows, magnitude)
         if rows <= FEW_ROWS:
-            constants = {"ROWS": magnitude, "MANY": False, "DP4A": CUDA, "MAGNITUDE": magnitude}
-            self.few[grid](*arguments, rows, **constants, **EXACT)
+            self.few[grid](*given, ROWS=magnitude, MANY=False, DP4A=CUDA, **EXACT)
         else:
-            constants = {"TILES": 1, "MANY": True, "DP4A": CUDA, "MAGNITUDE": magnitude}
-            self.many[grid](*arguments, rows, **constants, **EXACT)
+            self.many[grid](*given, TILES=1, SPLIT=1, MANY=True, DP4A=CUDA, **EXACT)
+
+    def memory(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums of programs that share columns, and how many have arrived: zeros, before and after every launch."""
+        if device not in self.shared:
+            self.shared[device] = (
+                torch.zeros(self.sums * FEW_ROWS * self.m, dtype=torch.int32, device=device),
+                torch.zeros(self.m, dtype=torch.int32, device=device),
+            )
+        return self.shared[device]
 
 
-def tuned_product(m: int):
-    """Of a kernel with `m` channels."""
-    return lambda kernel: Product(kernel, m)
+def tuned_product(m: int, sums: int):
+    """Of a kernel with `m` channels of so many products."""
+    return lambda kernel: Product(kernel, m, sums)
 
 
 def unpack_weights(packed: torch.Tensor) -> dict[str, torch.Tensor]:

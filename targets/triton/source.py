@@ -43,7 +43,8 @@ class Kernel:
         return self.params, self.body
 
     def text(self, name: str) -> list[str]:
-        lines = ["@triton.jit", *definition(name, [param.declaration for param in self.params])]
+        jit = '@triton.jit(do_not_specialize=["rows", "magnitude"])' if self.tuned else "@triton.jit"
+        lines = [jit, *definition(name, [param.declaration for param in self.params])]
         return lines + indented([*docstring(self.doc), *self.body])
 
 

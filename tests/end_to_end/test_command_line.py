@@ -86,3 +86,12 @@ def test_what_the_target_makes_can_be_printed(
     assert cli.main(["compile", str(checkpoint), "--emit", kind, "--isa", "avx2", "-q"]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in words)
+
+
+def test_several_prompts_are_texts_of_their_own(
+    artifact: Path, model: CompiledModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", str(artifact), "-p", "ROMEO:", "-p", "JULIET:", "-n", "5", "--seed", "3", "-q"]
+    expected = [model.generate(prompt, max_new_tokens=5, seed=3) for prompt in ("ROMEO:", "JULIET:")]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == "\n\n".join(map(str, expected)) + "\n"

@@ -47,11 +47,13 @@ def test_a_prompt_and_the_steps_after_it_give_the_bits_of_the_cpu(
             assert state.tobytes() == wanted.tobytes()
 
 
-def test_the_command_line_writes_the_same_text_with_all_on_the_device(
-    gpu_artifact: Path, model: CompiledModel
+@pytest.mark.parametrize("prompts", [("RO",), ("RO", "To be", "K")])
+def test_the_command_line_writes_the_same_texts_with_all_on_the_device(
+    gpu_artifact: Path, model: CompiledModel, prompts: tuple[str, ...]
 ) -> None:
-    """In a process in which Triton interprets, so that the decoder runs: prompt, steps, draws."""
-    command = ["run", str(gpu_artifact), "--prompt", "RO", "-n", "3", "--top-k", "5", "--seed", "1", "-q"]
+    """In a process in which Triton interprets, so that the decoder runs: prompts, steps of all texts, draws."""
+    given = [option for prompt in prompts for option in ("--prompt", prompt)]
+    command = ["run", str(gpu_artifact), *given, "-n", "3", "--top-k", "5", "--seed", "1", "-q"]
     done = subprocess.run(
         [sys.executable, "-m", "sterna.cli", *command],
         env={**os.environ, "TRITON_INTERPRET": "1"},
@@ -60,5 +62,5 @@ def test_the_command_line_writes_the_same_text_with_all_on_the_device(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    generated = model.generate("RO", max_new_tokens=3, temperature=0.8, top_k=5, seed=1)
-    assert done.stdout == f"{generated}\n"
+    generated = [model.generate(each, max_new_tokens=3, top_k=5, seed=1) for each in prompts]
+    assert done.stdout == "\n\n".join(map(str, generated)) + "\n"

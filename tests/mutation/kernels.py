@@ -418,7 +418,7 @@ MUTANTS = (
     ),
     Mutant(
         "targets/cpu/executable.py",
-        "            if start:\n                self._swap_states()\n",
+        "            if start:\n                states.swap()\n",
         "",
         "rows in pieces: the state is lost between them",
         KERNELS,

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from sterna.targets.triton import TritonTarget
+from sterna.targets.triton.engine import INTERPRETER
 from sterna.testing import ROW_OPS, inputs_of, ir_modules
 from sterna.testing import ROWS as ROW_LIMITS
-from tests.cpu_programs import ENCODINGS
+from tests.cpu_programs import ENCODINGS, same_bits
 from tests.gpu_programs import check_on_gpu
 from tests.property.test_cpu_kernels import (
     ENCODED,
@@ -84,6 +86,29 @@ def test_project_sums_exactly(encoding: str, data: st.DataObject) -> None:
     extra = data.draw(float_rows(count, rows))
     with np.errstate(all="ignore"):
         program.check_on_triton([p, q, steps[0], steps[1], extra])
+
+
+@ENCODED
+@pytest.mark.parametrize("split", [2, 3, 8])
+def test_programs_that_share_columns_sum_exactly(split: int, encoding: str) -> None:
+    """One after the other, so that the next launch finds its memory as the last left it."""
+    rows, columns = 33, 1300
+    program = project(rows, columns, "random", encoding)
+    files = TritonTarget().build(program.module)
+    text = files["kernels.py"].decode()
+    shared = text.replace('"TILES": 4, "SPLIT": 1}', f'"TILES": 1, "SPLIT": {split}}}')
+    assert shared != text
+    shared = shared.replace('"CHANNELS": 256, "TILES"', '"CHANNELS": 16, "TILES"')
+    loaded = TritonTarget().load(
+        {"kernels.py": shared.encode()}, program.program, program.packed, isa=INTERPRETER
+    )
+    generator = np.random.default_rng(split)
+    for count in (1, 4, 3, 5, 2):
+        p, q = (generator.integers(-128, 128, (count, columns)).astype(np.int8) for _ in range(2))
+        steps = generator.standard_normal((2, count)).astype(np.float32)
+        inputs = [p, q, *steps, generator.standard_normal((count, rows)).astype(np.float32)]
+        for a, b in zip(loaded.run(inputs), program.interpreter.run(inputs), strict=True):
+            assert same_bits(a, b), f"{count} rows"
 
 
 @ENCODED

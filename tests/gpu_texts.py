@@ -1,0 +1,103 @@
+"""Texts among others and alone, on an emitted language model: the process in which Triton interprets it.
+
+    TRITON_INTERPRET=1 python -m tests.gpu_texts
+
+takes a JSON object a line on stdin, `{"kernels": PATH, "weights": PATH, "tokens": [[...], ...], "steps": N}`, and
+answers with the list of what is not, bit for bit, what the text alone gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from xdsl.dialects.builtin import ModuleOp
+
+from sterna.dialects.weights import WeightStore
+from sterna.in_memory import pack_weights
+from sterna.lowering import lower
+from sterna.plugins import find_target
+from sterna.targets.triton.engine import load_file
+
+
+class Texts:
+    """The process, of which one serves many models."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.gpu_texts"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+            cwd=Path(__file__).parents[1],
+            text=True,
+        )
+
+    def differences(self, model: Path, tokens: Sequence[Sequence[int]], steps: int) -> list[str]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        paths = {"kernels": str(model / "kernels.py"), "weights": str(model / "weights.bin")}
+        print(json.dumps({**paths, "tokens": tokens, "steps": steps}), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.wait() == 0
+
+
+def emit(module: ModuleOp, store: WeightStore, folder: Path) -> Path:
+    target = find_target("triton")
+    lower(module, store, target)
+    (folder / "kernels.py").write_text(target.emit(module, "triton"))
+    pack_weights(module, store).tofile(folder / "weights.bin")
+    return folder
+
+
+def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int) -> list[str]:
+    import torch
+
+    module: Any = load_file(Path(kernels))
+    held = module.unpack_weights(torch.from_numpy(np.fromfile(weights, np.uint8)))
+    given, device = torch.tensor(tokens), torch.device("cpu")
+
+    def at_once(prompt: Any) -> list[Any]:
+        """Logits `[texts, T, V]`, and every state `[texts, D]`."""
+        texts, length = prompt.shape
+        batch = module.Batch(texts, length, device)
+        states = [batch.empty((texts, columns), torch.float32).zero_() for columns in module.STATES]
+        logits, *last = module.forward(batch, held, prompt.reshape(-1), *states)
+        return [logits.unflatten(0, (texts, length)), *last]
+
+    def continued(prompt: Any) -> list[Any]:
+        """Of a decoder: tokens, the last logits and the states, after a prompt and some steps."""
+        decoder = module.Decoder(held, device, len(prompt))
+        decoder.prompt(prompt)
+        chosen = decoder.greedy(steps + 1)
+        return [chosen.float(), decoder.logits, *decoder.states]
+
+    found: list[str] = []
+    for way in (at_once, continued):
+        together = way(given)
+        for text in range(len(given)):
+            alone = way(given[text : text + 1])
+            found += [
+                f"{way.__name__}, text {text}: result {n}"
+                for n, (one, several) in enumerate(zip(alone, together, strict=True))
+                if not torch.equal(
+                    one[0].contiguous().view(torch.int32), several[text].contiguous().view(torch.int32)
+                )
+            ]
+    return found
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        print(json.dumps(differences(**json.loads(line))), file=answers, flush=True)

@@ -1,0 +1,62 @@
+"""Several texts at once give what each gives alone, bit for bit: prompts, steps, states, under Triton's interpreter.
+
+Slow: Triton's interpreter takes milliseconds an operation of a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from sterna.api import load_source
+from sterna.dialects.weights import RandomStore
+from sterna.frontends.checkpoint import import_hgrn_bit
+from sterna.frontends.models.hgrn_bit_config import HGRNBitConfig
+from tests.gpu_texts import Texts, emit
+
+pytestmark = pytest.mark.slow
+
+CHECKPOINT = Path(__file__).parents[2] / "examples" / "checkpoints" / "matmulfree-shakespeare"
+
+
+@pytest.fixture(scope="module")
+def texts() -> Iterator[Texts]:
+    started = Texts()
+    yield started
+    started.close()
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # to shrink a model would take an hour here
+)
+@given(data=st.data())
+def test_a_text_among_others_is_the_text_alone(texts: Texts, data: st.DataObject) -> None:
+    config = HGRNBitConfig(
+        vocab_size=data.draw(st.integers(3, 40)),
+        hidden_size=data.draw(st.sampled_from((16, 24, 64))),
+        num_hidden_layers=data.draw(st.integers(1, 2)),
+        intermediate_size=data.draw(st.sampled_from((16, 40))),
+        use_lower_bound=data.draw(st.booleans()),
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    count, length = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 5))
+    row = st.lists(st.integers(0, config.vocab_size - 1), min_size=length, max_size=length)
+    tokens = data.draw(st.lists(row, min_size=count, max_size=count))
+    with TemporaryDirectory() as folder:
+        model = emit(import_hgrn_bit(config), RandomStore(config.tensor_shapes()), Path(folder))
+        assert texts.differences(model, tokens, steps=data.draw(st.integers(0, 2))) == []
+
+
+def test_texts_of_the_shipped_model(texts: Texts, tmp_path: Path) -> None:
+    imported = load_source(CHECKPOINT, None)
+    model = emit(imported.module, imported.weights, tmp_path)
+    assert texts.differences(model, [[1, 50, 7], [2, 900, 3], [1, 50, 8]], steps=1) == []
