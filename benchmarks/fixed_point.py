@@ -32,6 +32,7 @@ CASES = (
     (LARGE, DEFAULT),
     (LARGE, ALL_18),
     (SMALL, DEFAULT),
+    (SMALL, replace(DEFAULT, reciprocal=18)),  # what the FPGA target takes for ECP5
     (SMALL, ALL_18),
     (SMALL, replace(ALL_18, activations=16, residual=16, gains=16)),
     (SMALL, replace(ALL_18, activations=14, residual=16, state=16, gains=12)),

@@ -11,7 +11,7 @@ from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import AccumulateOp, ProjectOp, tensor
-from sterna.targets.triton.kernel import Builder, Host, Shape, place, product_text, tile_rows_of
+from sterna.targets.triton.kernel import Builder, Host, Shape, encoding, place, product_text
 from sterna.targets.triton.source import call
 
 FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "MANY": False, "DP4A": True, "MAGNITUDE": 1}
@@ -78,12 +78,14 @@ class Product:
         b, k = self.builder, tensor(weight).get_shape()[1]
         w, x = b.pointer(weight, "w", self.op), b.pointer(q, "q", self.op)
         name = b.names.new("total")
-        shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {tile_rows_of(weight, self.op)}"
+        packed = encoding(weight, self.op)
+        shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {packed.tile_rows}"
+        few, many = (f"{packed.format.data}_{way}_product" for way in ("vector", "matrix"))
         b.lines += [
             "if MANY:",
-            f"    {name} = {b.call('i2_matrix_product', shape)}",
+            f"    {name} = {b.call(many, shape)}",
             "else:",
-            f"    {name} = {b.call('i2_vector_product', shape, 'TILES', 'DP4A')}",
+            f"    {name} = {b.call(few, shape, 'TILES', 'DP4A')}",
         ]
         return name
 

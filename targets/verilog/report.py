@@ -108,9 +108,7 @@ def report_text(report: Report) -> str:
         "",
         "Interval: cycles a token takes in the stage. To fold otherwise: `--interval`, `--goal`, `--budget`.",
         "",
-        "| stage | kind | interval | LUT | FF | BRAM | DSP |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        *(_stage_row(stage) for stage in _merged(predicted.stages)),
+        *_stage_table(report),
         "",
     ]
     if report.synthesis and report.synthesis.warnings:
@@ -147,22 +145,50 @@ def _resource_table(report: Report) -> list[str]:
     ]
 
 
-def _merged(stages: tuple[StageEstimate, ...]) -> list[StageEstimate]:
-    """All queues in one row, all forks and all changes of lanes in one each."""
-    plumbing: dict[str, list[StageEstimate]] = defaultdict(list)
-    shown: list[StageEstimate] = []
+LIBRARY: dict[str, tuple[str, ...]] = {
+    "fifo": ("fifo",),
+    "fork": ("fork_stream",),
+    "lanes": ("narrow", "widen"),
+    "scan": ("gated_scan",),
+    "lookup": ("row_lookup",),
+    "argmax": ("row_argmax",),
+}
+"""Kinds of stages that share modules, which synthesis counts together."""
+
+
+def _stage_table(report: Report) -> list[str]:
+    """A stage a row; all of a kind whose module is in the library in one."""
+    columns = ("LUT", "FF", "BRAM", "DSP")
+    parts = report.synthesis.parts if report.synthesis else None
+    titles = [title for name in columns for title in ((name, "(Yosys)") if parts is not None else (name,))]
+    lines = [
+        f"| stage | kind | interval | {' | '.join(titles)} |",
+        f"| --- | --- |{' ---: |' * (len(titles) + 1)}",
+    ]
+    for stage, modules in _merged(report.predicted.stages):
+        predicted = stage.resources.counts()
+        cells = [[predicted[name]] for name in columns]
+        if parts is not None:
+            found = sum((parts.get(module, Resources()) for module in modules), Resources()).counts()
+            cells = [[predicted[name], found[name]] for name in columns]
+        numbers = " | ".join(f"{number:g}" for cell in cells for number in cell)
+        lines.append(f"| {stage.name} | {stage.kind} | {stage.interval} | {numbers} |")
+    return lines
+
+
+def _merged(stages: tuple[StageEstimate, ...]) -> list[tuple[StageEstimate, tuple[str, ...]]]:
+    """Stages, and the modules that are theirs."""
+    shared: dict[str, list[StageEstimate]] = defaultdict(list)
+    shown: list[tuple[StageEstimate, tuple[str, ...]]] = []
     for stage in stages:
-        if stage.kind in ("fifo", "fork", "lanes"):
-            plumbing[stage.kind].append(stage)
+        if stage.kind in LIBRARY:
+            shared[stage.kind].append(stage)
         else:
-            shown.append(stage)
-    for kind, group in plumbing.items():
+            shown.append((stage, (stage.name,)))
+    for kind, group in shared.items():
         total = sum((stage.resources for stage in group), Resources())
-        shown.append(StageEstimate(f"all {len(group)}", kind, max(stage.interval for stage in group), total))
+        name = group[0].name if len(group) == 1 else f"all {len(group)}"
+        shown.append(
+            (StageEstimate(name, kind, max(stage.interval for stage in group), total), LIBRARY[kind])
+        )
     return shown
-
-
-def _stage_row(stage: StageEstimate) -> str:
-    r = stage.resources
-    used = f"{r.lut + r.lut_memory} | {r.ff} | {r.bram:g} | {r.dsp}"
-    return f"| {stage.name} | {stage.kind} | {stage.interval} | {used} |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ class Placed:
 @dataclass(frozen=True)
 class SynthesisResult:
     resources: Resources
+    parts: Mapping[str, Resources]
+    """By module that the top instantiates."""
     warnings: tuple[str, ...]
     placed: Placed | None
     versions: dict[str, str]
@@ -41,12 +44,14 @@ def run_synthesis(
 ) -> SynthesisResult:
     """Minutes, for a whole model."""
     progress("synthesizing (Yosys)", 0, 1)
-    found = tools.synthesize(design.top, sources, settings.device.family, folder, netlist=NETLIST)
+    found = tools.synthesize(
+        design.top, sources, settings.device.family, folder, clock_mhz=settings.clock_mhz, netlist=NETLIST
+    )
     placed = None
     if settings.synthesis == "nextpnr":
         progress("placing (nextpnr)", 0, 1)
         placed = place(design.top, folder, settings.clock_mhz)
-    return SynthesisResult(found.resources, found.warnings, placed, tools.versions())
+    return SynthesisResult(found.resources, found.parts, found.warnings, placed, tools.versions())
 
 
 def place(top: str, folder: Path, clock_mhz: int, *, netlist: str = NETLIST, seed: int = 1) -> Placed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -140,28 +141,58 @@ def run_nextpnr(arguments: Sequence[str], folder: Path) -> str:
 @dataclass(frozen=True)
 class Synthesis:
     resources: Resources
-    cells: Mapping[str, int]
+    parts: Mapping[str, Resources]
+    """Of the modules that the top instantiates, with what is in them, by the name of their source."""
     warnings: tuple[str, ...]
 
 
 def synthesize(
-    top: str, sources: Sequence[Path], family: Family, folder: Path, *, netlist: str | None = None
+    top: str,
+    sources: Sequence[Path],
+    family: Family,
+    folder: Path,
+    *,
+    clock_mhz: float = 50,
+    netlist: str | None = None,
 ) -> Synthesis:
     """Runs Yosys's synthesis for a family of devices; `netlist` names the JSON that nextpnr reads, if it is wanted."""
     define = "" if family == "ecp5" else "-DSTERNA_XILINX "
     commands = [f"read_verilog -sv {define}{' '.join(str(each.resolve()) for each in sources)}"]
     if family != "ecp5":
         commands.insert(0, "read_verilog -lib +/xilinx/cells_sim.v")
+    # In picoseconds. Without a bound abc9 makes every path as short as it can, for several times the look-up tables;
+    # the other half of a period is for wires.
+    commands.append(f"scratchpad -set abc9.D {1e6 / clock_mhz / 2:.0f}")
     commands.append(SYNTHESIS[family].format(top=top))
     commands.append(f"tee -q -o {top}.{family}.json stat -json")
     if netlist:
         commands.append(f"write_json {netlist}")
     log = run_yosys(commands, folder)
-    cells: dict[str, int] = json.loads((folder / f"{top}.{family}.json").read_text())["design"][
-        "num_cells_by_type"
-    ]
+    statistics = json.loads((folder / f"{top}.{family}.json").read_text())
+    cells = {name: each.get("num_cells_by_type", {}) for name, each in statistics["modules"].items()}
     warnings = tuple(dict.fromkeys(line for line in log.splitlines() if line.startswith("Warning:")))
-    return Synthesis(count(cells, family), cells, warnings)
+    return Synthesis(
+        count(statistics["design"]["num_cells_by_type"], family), _parts(cells, f"\\{top}", family), warnings
+    )
+
+
+def _parts(cells: Mapping[str, Mapping[str, int]], top: str, family: Family) -> dict[str, Resources]:
+    """From the cells of every module; a module with parameters is called after a hash of them and its source."""
+
+    @functools.cache
+    def whole(module: str) -> Resources:
+        inside = [whole(name) for name, number in instances(module) for _ in range(number)]
+        return sum(inside, count(cells[module], family))
+
+    def instances(module: str) -> list[tuple[str, int]]:
+        named = ((name if name in cells else f"\\{name}", number) for name, number in cells[module].items())
+        return [(name, number) for name, number in named if name in cells]
+
+    parts: dict[str, Resources] = {}
+    for name, number in instances(top):
+        source = name.rpartition("\\")[2]
+        parts[source] = sum([whole(name)] * number, parts.get(source, Resources()))
+    return parts
 
 
 def versions() -> dict[str, str]:

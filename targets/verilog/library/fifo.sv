@@ -33,7 +33,8 @@ module fifo #(
 
   localparam int ADDRESS = DEPTH > 1 ? $clog2(DEPTH) : 1;
   localparam logic [ADDRESS-1:0] LAST = ADDRESS'(DEPTH - 1);
-  logic [WIDTH-1:0] memory[DEPTH];
+  // A word is never read in the cycle that writes it: Yosys need not build a way around the memory for that.
+  (* no_rw_check *) logic [WIDTH-1:0] memory[DEPTH];
   logic [ADDRESS-1:0] write_at, read_at;
   logic [$clog2(DEPTH+1)-1:0] held;
   logic full, empty, push, take;

@@ -39,6 +39,8 @@ class Signal:
     width: int
     time: int | None
     """Cycles after the inputs; None for a constant, which is always there."""
+    extends: Signal | None = None
+    """The narrower signal that this one only extends: what waits is that one, which takes fewer registers."""
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Datapath:
     _values: dict[SSAValue, Signal] = field(default_factory=dict[SSAValue, Signal])
     _delays: dict[str, int] = field(default_factory=dict[str, int])
     _names: set[str] = field(default_factory=set[str])
+    _extensions: set[str] = field(default_factory=set[str])
 
     def bind(self, value: SSAValue, signal: Signal) -> None:
         self._values[value] = signal
@@ -85,15 +88,20 @@ class Datapath:
         self.declare(name, width)
         self.declarations.append(f"assign {name} = {expression};")
 
-    def register(self, name: str, width: int, expression: str, comment: str = "") -> str:
+    def register(
+        self, name: str, width: int, expression: str, comment: str = "", *, lut: int | None = None
+    ) -> str:
+        """`lut`: about how many look-up tables the expression takes, if its operators do not tell."""
         self.declare(name, width)
         self.clocked.append(f"{name} <= {expression};" + (f"  // {comment}" if comment else ""))
         self.ff += width
-        self.lut += width * len(OPERATORS.findall(expression))
+        self.lut += width * len(OPERATORS.findall(expression)) if lut is None else lut
         return name
 
     def at(self, signal: Signal, time: int) -> str:
         """The signal as it is `time` cycles after the inputs."""
+        if signal.extends is not None and signal.time is not None:
+            return self._extended(signal, signal.extends, time - signal.time)
         if signal.time is None or signal.time == time:
             return signal.text
         assert signal.time < time
@@ -103,6 +111,16 @@ class Datapath:
             self.register(f"{signal.text}_d{waited}", signal.width, before)
         self._delays[signal.text] = max(made, time - signal.time)
         return f"{signal.text}_d{time - signal.time}"
+
+    def _extended(self, signal: Signal, source: Signal, wait: int) -> str:
+        assert signal.time is not None
+        name = f"{signal.text}_d{wait}" if wait else signal.text
+        if name not in self._extensions:
+            self._extensions.add(name)
+            self.wire(
+                name, signal.width, extension(self.at(source, signal.time + wait), source.width, signal.width)
+            )
+        return name
 
     def together(self, *signals: Signal) -> tuple[int, list[str]]:
         """The first time when all are there, and what they are called then."""
@@ -153,10 +171,10 @@ def _moves(expression: str) -> Callable[[Datapath, Operation], None]:
 
     def printer(path: Datapath, op: Operation) -> None:
         source, width = path.signal(op.operands[0]), width_of(op.results[0])
-        text = expression.format(a=source.text, w=width)
         if source.time is None:
-            path.bind(op.results[0], Signal(f"({text})", width, None))
+            path.bind(op.results[0], Signal(f"({expression.format(a=source.text, w=width)})", width, None))
             return
+        text = expression.format(a=path.at(source, source.time), w=width)
         name = path.name(op.results[0])
         path.wire(name, width, text)
         path.bind(op.results[0], Signal(name, width, source.time))
@@ -164,9 +182,18 @@ def _moves(expression: str) -> Callable[[Datapath, Operation], None]:
     return printer
 
 
+def extension(text: str, source: int, width: int) -> str:
+    """A signed signal of more bits; one bit is 0 or -1."""
+    return f"{width}'({text})" if source > 1 else f"{{{width}{{{text}}}}}"
+
+
 def _extend(path: Datapath, op: Operation) -> None:
-    source = path.signal(op.operands[0])
-    _moves("{w}'({a})" if source.width > 1 else "{{{w}{{{a}}}}}")(path, op)
+    source, width = path.signal(op.operands[0]), width_of(op.results[0])
+    if source.time is None:
+        text = f"({extension(source.text, source.width, width)})"
+        path.bind(op.results[0], Signal(text, width, None))
+    else:
+        path.bind(op.results[0], Signal(path.name(op.results[0]), width, source.time, extends=source))
 
 
 def _computes(expression: str, *, latency: int = 1) -> Callable[[Datapath, Operation], None]:
@@ -199,7 +226,16 @@ def _multiply(path: Datapath, op: Operation) -> None:
         path.multipliers.append((narrow_width(op.operands[0]), narrow_width(op.operands[1])))
     path.register(f"{name}_product", width, f"{a} * {b}")
     path.register(name, width, f"{name}_product", _said(op))
+    path.ff -= 2 * _unread_bits(op.results[0])
     path.bind(op.results[0], Signal(name, width, time + 2))
+
+
+def _unread_bits(value: SSAValue) -> int:
+    """The lowest bits that no reader sees: rounding by 2^n looks at the n-th from below and at those above it."""
+    reads = [use.operation for use in value.uses]
+    if not all(isinstance(op, RescaleOp) and op.by.value.data > 0 for op in reads):
+        return 0
+    return min((op.by.value.data - 1 for op in reads if isinstance(op, RescaleOp)), default=0)
 
 
 def saturated(text: str, source: int, width: int) -> str:
@@ -228,7 +264,8 @@ def _rescale(path: Datapath, op: Operation) -> None:
         source -= by
         path.wire(f"{name}_shifted", source, f"{source}'({x}) <<< {-by}")
         x = f"{name}_shifted"
-    path.register(name, width, saturated(x, source, width), f"{_said(op)}, by {by}")
+    bound = source if source > width else 0  # a choice a bit, and whether the bits above are its sign
+    path.register(name, width, saturated(x, source, width), f"{_said(op)}, by {by}", lut=bound)
     path.bind(op.result, Signal(name, width, time + 1))
 
 
@@ -240,7 +277,7 @@ def _shift_right(path: Datapath, op: Operation) -> None:
     path.wire(f"{name}_doubled", source + 1, f"{{{x}, 1'b0}}")
     path.register(f"{name}_shifted", source + 1, f"{name}_doubled >>> $unsigned({by})")
     path.register(f"{name}_rounded", source + 1, f"({name}_shifted + {literal(1, source + 1)}) >>> 1")
-    path.register(name, width, saturated(f"{name}_rounded", source + 1, width), _said(op))
+    path.register(name, width, saturated(f"{name}_rounded", source + 1, width), _said(op), lut=source + 1)
     path.bind(op.result, Signal(name, width, time + 3))
 
 
@@ -315,6 +352,7 @@ def _interpolate(path: Datapath, op: Operation) -> None:
         f"{name}_product", product, f"{product}'({name}_distance) * {product}'($signed({{1'b0, {rest}}}))"
     )
     path.register(f"{name}_moved", product, f"{name}_product")
+    path.ff -= 2 * (low - 1)  # below the half that rounds, no bit is read
     half = f"{low}'d{1 << (low - 1)}"
     total = max(width + low, product) + 1
     path.wire(f"{name}_base", width + low, f"{{{path.at(sample, time + 3)}, {half}}}")
