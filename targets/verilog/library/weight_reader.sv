@@ -9,8 +9,8 @@ module weight_reader #(
     parameter int BURST = 16,
     parameter int AHEAD = 32,
     parameter logic [31:0] BASE = 0,  // of the memory's image
-    parameter logic [ARRAYS-1:0][31:0] AT = 0,  // of each region, from there
-    parameter logic [ARRAYS-1:0][31:0] BEATS = 0
+    parameter logic [32*ARRAYS-1:0] AT = 0,  // of each region, from there, 32 bits an array
+    parameter logic [32*ARRAYS-1:0] BEATS = 0
 ) (
     input  logic                          clock,
     input  logic                          reset,
@@ -55,7 +55,7 @@ module weight_reader #(
   logic chosen, ask, owed;
   logic [31:0] left;
   logic [7:0] last;
-  assign left = BEATS[turn] - position[turn];
+  assign left = BEATS[32*turn+:32] - position[turn];
   assign last = left < LONGEST ? 8'(left - 1) : 8'(BURST - 1);
   assign ask = chosen && !arvalid && owed;
   always_ff @(posedge clock)
@@ -73,7 +73,7 @@ module weight_reader #(
     end
   always_ff @(posedge clock)
     if (ask) begin
-      araddr <= BASE + AT[turn] + position[turn] * (WIDTH / 8);
+      araddr <= BASE + AT[32*turn+:32] + position[turn] * (WIDTH / 8);
       arlen <= last;
     end
   always_ff @(posedge clock)
