@@ -28,7 +28,7 @@ FAMILIES: dict[Family, Adders] = {"xc7": "ternary adders", "ecp5": "carry chains
 SIZES = {
     "adder-tree": ((4, 4), (4, 16), (4, 64)),
     "shared-sums": ((64, 64), (16, 16)),
-    "lut-ram": ((64, 64), (16, 64)),
+    "lut-ram": ((64, 64), (16, 64), (4, 64)),
     "folded": ((64, 64),),
 }
 
@@ -76,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace the table that the compiler reads")
     parser.add_argument("--design", choices=sorted(SIZES), help="only this one; the others' numbers stay")
+    parser.add_argument("--size", metavar="ROWSxCOLUMNS", help="only this one of the design's")
     arguments = parser.parse_args()
     print(f"{'design':12} {'family':6} {'size':>8} {'LUT/MAC':>8} {'with memory':>12} {'FF/MAC':>7}")
     known = json.loads(COSTS.read_text(encoding="utf-8"))["arrays"]
@@ -84,6 +85,8 @@ def main() -> None:
         if arguments.design not in (None, design):
             continue
         for rows, columns in sizes:
+            if arguments.size not in (None, f"{rows}x{columns}"):
+                continue
             for family in FAMILIES:
                 if (design, family, rows) == ("lut-ram", "ecp5", 64):
                     continue  # an hour, for the same numbers as 16 rows

@@ -1,6 +1,7 @@
 """How near the decode kernel of `ternary.project` is to what this machine's memory allows.
 
     python benchmarks/cpu_kernels.py --isa avx2 --threads 1 --threads 2 --shape 2560x2560 --megabytes 400
+    python benchmarks/cpu_kernels.py --encoding i2 --encoding b3
 
 One row of int8 activations meets ternary matrices. Cold goes through about `--megabytes` of different weights,
 so that all of them come from memory; hot uses one matrix over and over. Beside each rate stands the floor:
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from itertools import product
 from time import perf_counter
 
 import click
@@ -22,6 +24,7 @@ from rich.table import Table
 from xdsl.dialects.builtin import DenseArrayBase, IntegerAttr, ModuleOp, i64
 
 from sterna.dialects.context import parse
+from sterna.dialects.encodings import EncodingAttr
 from sterna.dialects.ternary import ProjectOp, WeightOp
 from sterna.targets.cpu import CpuTarget, codegen
 from sterna.targets.cpu.isa import choose_isa
@@ -31,7 +34,6 @@ from sterna.targets.program import Program
 
 Bytes = npt.NDArray[np.uint8]
 
-WEIGHTS_A_BYTE = 4
 SECONDS = 2.0
 """Of measuring, for each figure."""
 
@@ -81,9 +83,9 @@ declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 """As the kernel reads: 256 bytes a turn, asked for 2048 bytes ahead."""
 
 
-def program_of(rows: int, columns: int, matrices: int, *, hot: bool) -> ModuleOp:
+def program_of(encoding: EncodingAttr, rows: int, columns: int, matrices: int, *, hot: bool) -> ModuleOp:
     """`matrices` projections of the same quantized row, planned; all of one weight if `hot`."""
-    trits = f"tensor<{rows}x{columns}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>"
+    trits = f"tensor<{rows}x{columns}x!ternary.trit, {encoding}>"
     q, step, y = f"tensor<?x{columns}xi8>", "tensor<?xf32>", f"tensor<?x{rows}xf32>"
     lines = [f"ternary.weight @w{n} : {trits}" for n in range(matrices)]
     lines += [
@@ -100,7 +102,7 @@ def program_of(rows: int, columns: int, matrices: int, *, hot: bool) -> ModuleOp
         ]
     lines += [f"  func.return %y{matrices - 1} : {y}", "}"]
     module = parse("\n".join(lines))
-    place(module, matrix_bytes(rows, columns), hot=hot)
+    place(module, encoding.packed_bytes(rows, columns), hot=hot)
     return module
 
 
@@ -119,12 +121,8 @@ def place(module: ModuleOp, weight_bytes: int, *, hot: bool) -> None:
     module.attributes["ternary.weights_bytes"] = IntegerAttr(offsets[-1] + weight_bytes, i64)
 
 
-def matrix_bytes(rows: int, columns: int) -> int:
-    return -(-rows // 4) * -(-columns // 256) * 256
-
-
 def random_weights(size: int) -> Bytes:
-    """Valid fields: none is 3."""
+    """Valid fields of i2: none is 3. In b3 every byte is five trits."""
     generator = np.random.default_rng(0)
     data = aligned_bytes(size)
     low = generator.integers(0, 256, size, np.uint8) & 0x55
@@ -160,10 +158,12 @@ def bandwidth(memory: Bytes, threads: int, features: str, working_set: int) -> f
     return repeats * threads * share / best_seconds(lambda: team.run(read_share))
 
 
-def rate(rows: int, columns: int, weights: Bytes, isa: str, threads: int, *, hot: bool) -> float:
+def rate(
+    encoding: EncodingAttr, rows: int, columns: int, weights: Bytes, isa: str, threads: int, *, hot: bool
+) -> float:
     """Weights a second of the kernel."""
-    matrices = max(2, (weights.nbytes - 64) // matrix_bytes(rows, columns))
-    module = program_of(rows, columns, matrices, hot=hot)
+    matrices = max(2, (weights.nbytes - 64) // encoding.packed_bytes(rows, columns))
+    module = program_of(encoding, rows, columns, matrices, hot=hot)
     program, target = Program.of(module), CpuTarget()
     object = {f"kernels.{isa}.o": target.build_object(module, isa)}
     executable = target.load(object, program, weights[: program.weights_bytes], threads=threads, isa=isa)
@@ -176,21 +176,32 @@ def rate(rows: int, columns: int, weights: Bytes, isa: str, threads: int, *, hot
 @click.option("--isa", default=None, help="Instruction set; default: the best of this machine.")
 @click.option("--threads", "team_sizes", multiple=True, type=int, default=(1, 2), show_default=True)
 @click.option("--shape", "shapes", multiple=True, default=("2560x2560", "6912x2560"), show_default=True)
+@click.option(
+    "--encoding", "encodings", multiple=True, default=tuple(EncodingAttr.FORMATS), show_default=True
+)
 @click.option("--megabytes", default=400, show_default=True)
-def main(isa: str | None, team_sizes: tuple[int, ...], shapes: tuple[str, ...], megabytes: int) -> None:
+def main(
+    isa: str | None,
+    team_sizes: tuple[int, ...],
+    shapes: tuple[str, ...],
+    encodings: tuple[str, ...],
+    megabytes: int,
+) -> None:
     """Giga-weights a second of the decode kernel, beside the floor that memory sets."""
     chosen = choose_isa(isa)
     weights = random_weights(megabytes << 20)
     table = Table(title=f"project, one row, {chosen.name}: G weights/s (floor at measured read bandwidth)")
-    for column in ("shape", "threads", "cold", "floor", "of floor", "hot", "floor", "of floor"):
+    for column in ("shape", "encoding", "threads", "cold", "floor", "of floor", "hot", "floor", "of floor"):
         table.add_column(column, justify="right")
     for shape in shapes:
         rows, columns = (int(size) for size in shape.split("x"))
-        for threads in team_sizes:
-            cells = [shape, str(threads)]
-            for hot, working_set in ((False, weights.nbytes), (True, matrix_bytes(rows, columns))):
-                found = rate(rows, columns, weights, chosen.name, threads, hot=hot)
-                floor = bandwidth(weights, threads, chosen.features, working_set) * WEIGHTS_A_BYTE
+        for threads, name in product(team_sizes, encodings):
+            encoding = EncodingAttr.of(name)
+            cells, size = [shape, name, str(threads)], encoding.packed_bytes(rows, columns)
+            for hot, working_set in ((False, weights.nbytes), (True, size)):
+                found = rate(encoding, rows, columns, weights, chosen.name, threads, hot=hot)
+                weights_a_byte = rows * columns / size
+                floor = bandwidth(weights, threads, chosen.features, working_set) * weights_a_byte
                 cells += [f"{found / 1e9:.1f}", f"{floor / 1e9:.1f}", f"{found / floor:.0%}"]
             table.add_row(*cells)
     Console().print(table)

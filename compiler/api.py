@@ -16,7 +16,7 @@ from sterna.instruments.options import Instruments, WeightSource
 from sterna.ir_text import print_ir
 from sterna.lowering import lower, lower_until
 from sterna.model import CompiledModel
-from sterna.plugins import configured_target, find_frontend, find_target
+from sterna.plugins import configured_target, find_frontend
 from sterna.progress import Progress, no_progress
 from sterna.targets import ProjectTarget
 from sterna.targets.program import Program
@@ -46,18 +46,29 @@ def compile(
     max_rows: int = 64,
     threads: int | None = None,
     isa: str | None = None,
+    target_options: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> CompiledModel:
     """Compiles a checkpoint directory, an ONNX model (a file or a ModelProto) or a `torch.nn.Module`; loads the result.
 
     A module needs `example_inputs`, as `torch.export` does; `options` go to the frontend (for a module: `dynamic_rows`,
-    `states`, `input_names`; for an ONNX model: `sizes`). `max_rows` is how many tokens a kernel takes at once. The
-    artifact lives in a temporary folder until `.save(path)`. CompileError says what cannot be compiled and where.
+    `states`, `input_names`; for an ONNX model: `sizes`), `target_options` to the target (`{"encoding": "b3"}`).
+    `max_rows` is how many tokens a kernel takes at once. The artifact lives in a temporary folder until `.save(path)`.
+    CompileError says what cannot be compiled and where.
     """
     folder = TemporaryDirectory(prefix="sterna-", ignore_cleanup_errors=True)
     path = Path(folder.name) / "model.sterna"
-    build(source, path, target, example_inputs, max_rows=max_rows, progress=progress, **options)
+    build(
+        source,
+        path,
+        target,
+        example_inputs,
+        max_rows=max_rows,
+        target_options=target_options,
+        progress=progress,
+        **options,
+    )
     return CompiledModel(Artifact.open(path, verify=False), threads=threads, isa=isa, owner=folder)
 
 
@@ -68,13 +79,14 @@ def build(
     example_inputs: Sequence[Any] | None = None,
     *,
     max_rows: int = 64,
+    target_options: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
     instruments: Instruments = UNWATCHED,
     **options: Any,
 ) -> None:
     """Compiles to an artifact at `path`, in place of an artifact that is there, without loading it."""
     check_destination(Path(path))
-    chosen = find_target(target)
+    chosen = configured_target(target, target_options or {})
     progress("importing", 0, 1)
     imported = load_source(source, example_inputs, **options)
     stages = lower(
@@ -197,6 +209,8 @@ def load_source(source: Source, example_inputs: Sequence[Any] | None, **options:
         raise CompileError(f"{path}: no such file or directory")
     if not path.is_dir():
         if path.suffix == ONNX_SUFFIX:
+            if "context" in options:
+                raise CompileError(f"{path}: a context is for checkpoints of transformers")
             return find_frontend("onnx").load(path, **options)
         raise CompileError(f"{path}: expected a checkpoint directory with a config.json, or a .onnx file")
     if "sizes" in options:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from sterna.dialects.errors import CompileError
 
 FORMAT = "sterna-artifact"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 PAGE_BYTES = 4096
@@ -65,6 +65,9 @@ class ModelFacts:
     ternary_parameters: int
     packed_bytes: int
     bits_per_ternary_weight: float
+    """Padding included."""
+    encoding: str
+    """How trits are packed (`EncodingAttr`): the formats, with commas; empty without any."""
     states: int
 
 
@@ -114,6 +117,7 @@ class Manifest:
                 ternary_parameters=model.take("ternary_parameters", int),
                 packed_bytes=model.take("packed_bytes", int),
                 bits_per_ternary_weight=model.take("bits_per_ternary_weight", float),
+                encoding=model.take("encoding", str),
                 states=model.take("states", int),
             ),
             files={name: _file_record(files, name) for name in files.values},

@@ -41,6 +41,7 @@ from sterna.progress import Progress, no_progress
 SAFETENSORS_TYPES = {
     "f32": ("F32", 4),
     "f16": ("F16", 2),
+    "bf16": ("BF16", 2),
     "i1": ("BOOL", 1),
     "i8": ("I8", 1),
     "i16": ("I16", 2),
@@ -217,12 +218,14 @@ def _model_facts(contents: Contents) -> ModelFacts:
     placed = placed_weights(contents.planned)
     ternary = [weight for weight in placed if is_trits(weight.op.type)]
     elements = sum(_elements(weight.op.type) for weight in ternary)
+    encodings = [encoding_of(weight.op.type) for weight in ternary]
     return ModelFacts(
         source=contents.source,
         parameters=sum(_elements(op.type) for op in weights if op.body is None),
         ternary_parameters=elements,
         packed_bytes=sum(weight.bytes for weight in placed),
         bits_per_ternary_weight=8 * sum(weight.bytes for weight in ternary) / elements if elements else 0.0,
+        encoding=", ".join(sorted({each.format.data for each in encodings if each is not None})),
         states=contents.states,
     )
 

@@ -1,7 +1,8 @@
 """Compiled checkpoints that `sterna run CHECKPOINT` keeps, in `$XDG_CACHE_HOME/sterna`.
 
-One artifact a checkpoint directory and target. It is used again while the checkpoint's files have the same sizes and
-times, its config.json the same text, and Sterna's own files are the same; any change makes a new one in its place.
+One artifact a checkpoint directory, target and context. It is used again while the checkpoint's files have the same
+sizes and times, its config.json the same text, and Sterna's own files are the same; any change makes a new one in its
+place.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import sterna
 PACKAGES = ("sterna", "sterna.dialects", "sterna.passes", "sterna.frontends", "sterna.targets")
 
 
-def cached_artifact(checkpoint: Path, target: str) -> Path:
+def cached_artifact(checkpoint: Path, target: str, context: int | None = None) -> Path:
     """Where the compiled checkpoint is, or is to be put. Its parent exists and holds nothing else that is current."""
-    place = hashlib.sha256(f"{checkpoint.resolve()}\0{target}".encode()).hexdigest()[:12]
+    chosen = "" if context is None else f"\0{context}"
+    place = hashlib.sha256(f"{checkpoint.resolve()}\0{target}{chosen}".encode()).hexdigest()[:12]
     folder = cache_folder() / f"{checkpoint.resolve().name}-{place}"
     artifact = folder / f"{_fingerprint(checkpoint)[:24]}.sterna"
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,7 +21,7 @@ from sterna.export_command import export_command
 from sterna.fixed_point_command import fixed_point_command
 from sterna.inspector.command import inspect_command
 from sterna.instruments.options import click_options, from_options
-from sterna.size_option import SIZE_OPTION, read_sizes
+from sterna.size_option import CONTEXT_OPTION, SIZE_OPTION, source_options
 from sterna.target_options import CompileCommand, makes_project, split_options
 from sterna.verification.command import verify_command
 
@@ -59,6 +59,7 @@ Examples:
   sterna run model.sterna --greedy < prompt.txt
   sterna run model.sterna --prompt "ROMEO:" --prompt "JULIET:" -n 40
   sterna run CHECKPOINT --prompt "ROMEO:" --temperature 0.7 --top-k 40 --seed 1
+  sterna run BITNET --context 8192 --greedy < long-prompt.txt
   sterna run network.sterna --input x=x.npy --output y.npz
 """
 
@@ -66,6 +67,7 @@ COMPILE_HELP = """Compile SOURCE to an artifact, or print what the compiler make
 
 SOURCE is a checkpoint (a directory with config.json, *.safetensors and a tokenizer), or a model in a .onnx file.
 An artifact is a folder with everything that `sterna run` needs; it replaces an artifact of that name, and nothing else.
+A transformer keeps the keys and values of a text, in memory for --context tokens; longer texts are an error.
 Sizes that an ONNX model leaves open are given by --size: a number, or T for the one that may differ from run to run.
 
 \b
@@ -73,10 +75,12 @@ Examples:
   sterna compile CHECKPOINT -o model.sterna
   sterna compile network.onnx -o network.sterna
   sterna compile network.onnx --size batch=1 --size seq=T -o network.sterna
+  sterna compile BITNET --context 2048 -o bitnet.sterna
   sterna compile CHECKPOINT --emit mlir --stage imported
   sterna compile CHECKPOINT --emit mlir --stage fuse-projections
   sterna compile CHECKPOINT --emit asm --isa avx2 | less
   sterna compile CHECKPOINT --target triton --emit ptx --isa cuda:80
+  sterna compile CHECKPOINT --encoding b3 -o model.sterna
   sterna compile CHECKPOINT --target verilog --device ecp5-85k -o build/fpga
 
 \b
@@ -143,6 +147,7 @@ def commands() -> None: ...
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where arrays go: .npz, or .npy for one.",
 )
+@CONTEXT_OPTION
 @SIZE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 def run(
@@ -160,17 +165,19 @@ def run(
     ignore_end: bool,
     inputs: tuple[str, ...],
     output: Path | None,
+    context: int | None,
     sizes: tuple[str, ...],
     quiet: bool,
 ) -> None:
+    source = source_options(sizes, context)
     if inputs or output:
         if prompts:
             raise click.UsageError("--input is for models that take arrays, and --prompt for language models")
-        _run_on_arrays(_load_model(model, target, threads, isa, quiet, sizes), inputs, output)
+        _run_on_arrays(_load_model(model, target, threads, isa, quiet, source), inputs, output)
         return
     if greedy and (top_k or top_p or seed is not None):
         raise click.UsageError("--greedy leaves nothing to choose: drop --top-k, --top-p and --seed")
-    compiled = _load_model(model, target, threads, isa, quiet, sizes)
+    compiled = _load_model(model, target, threads, isa, quiet, source)
     if not compiled.has_tokenizer:
         from sterna.arrays import described
         from sterna.targets.program import InputError
@@ -222,6 +229,7 @@ def run(
 @click.option(
     "--max-rows", type=click.IntRange(1, 4096), default=64, show_default=True, help="Tokens a kernel takes."
 )
+@CONTEXT_OPTION
 @SIZE_OPTION
 @click.option("-q", "--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click_options
@@ -233,6 +241,7 @@ def compile_(
     stage: str | None,
     isa: str | None,
     max_rows: int,
+    context: int | None,
     sizes: tuple[str, ...],
     quiet: bool,
     **others: Any,
@@ -264,7 +273,7 @@ def compile_(
                 target_options=target_options,
                 progress=progress,
                 instruments=instruments,
-                **read_sizes(sizes),
+                **source_options(sizes, context),
             )
         if output is not None:
             output.write_text(text, encoding="utf-8")
@@ -279,7 +288,7 @@ def compile_(
                 target_options=target_options,
                 progress=progress,
                 instruments=instruments,
-                **read_sizes(sizes),
+                **source_options(sizes, context),
             )
         if not quiet:
             click.echo(f"{output}: {said}", err=True)
@@ -290,9 +299,10 @@ def compile_(
                 output,
                 target,
                 max_rows=max_rows,
+                target_options=target_options,
                 progress=progress,
                 instruments=instruments,
-                **read_sizes(sizes),
+                **source_options(sizes, context),
             )
         if not quiet:
             click.echo(_summary(output), err=True)
@@ -351,10 +361,13 @@ commands.add_command(fixed_point_command)
 def targets() -> None:
     """What this machine compiles for, and what it can run."""
     from sterna.plugins import find_target, target_names
+    from sterna.targets import ConfigurableTarget
 
     for name in target_names():
         target = find_target(name)
         click.echo(f"{name:8} emits {', '.join(('mlir', *target.emits))}")
+        if isinstance(target, ConfigurableTarget):
+            click.echo(f"{'':8} takes {', '.join(f'--{option.name}' for option in target.options)}")
         for line in target.describe_host():
             click.echo(f"{'':8} {line}")
 
@@ -371,7 +384,7 @@ def _run_on_arrays(model: CompiledModel, inputs: Sequence[str], output: Path | N
 
 
 def _load_model(
-    path: Path, target: str, threads: int | None, isa: str | None, quiet: bool, sizes: Sequence[str] = ()
+    path: Path, target: str, threads: int | None, isa: str | None, quiet: bool, source: Mapping[str, Any]
 ) -> CompiledModel:
     """The model of an artifact, or of a source that is compiled now or, if it is a checkpoint, was before."""
     from sterna.artifact import ArtifactError, is_artifact
@@ -382,16 +395,20 @@ def _load_model(
         from sterna.progress import reporting
 
         with reporting(quiet) as progress:
-            return api.compile(path, target, threads=threads, isa=isa, progress=progress, **read_sizes(sizes))
-    if sizes:
+            return api.compile(path, target, threads=threads, isa=isa, progress=progress, **source)
+    if "sizes" in source:
         raise click.UsageError(
             "--size is for .onnx files: an artifact's sizes were given when it was compiled"
         )
     if is_artifact(path) or not (path / "config.json").exists():
+        if source:
+            raise click.UsageError(
+                "--context is for checkpoints: an artifact's was given when it was compiled"
+            )
         return load(path, threads=threads, isa=isa)
     from sterna.cache import cached_artifact, drop_others
 
-    cached = cached_artifact(path, target)
+    cached = cached_artifact(path, target, source.get("context"))
     if cached.exists():
         try:
             return load(cached, threads=threads, isa=isa)
@@ -401,7 +418,7 @@ def _load_model(
     from sterna.progress import reporting
 
     with reporting(quiet) as progress:
-        api.build(path, cached, target, progress=progress)
+        api.build(path, cached, target, progress=progress, **source)
     drop_others(cached)
     return load(cached, threads=threads, isa=isa, verify=False)
 
@@ -420,9 +437,10 @@ def _summary(path: Path) -> str:
     from sterna.artifact import read_manifest
 
     facts = read_manifest(path).model
+    encoding = f" ({facts.encoding})" if facts.encoding else ""
     return (
         f"{path}: {facts.parameters / 1e6:.1f} M parameters, {facts.ternary_parameters / 1e6:.1f} M of them ternary "
-        f"at {facts.bits_per_ternary_weight:.2f} bits; {decimal(facts.packed_bytes)} of weights"
+        f"at {facts.bits_per_ternary_weight:.2f} bits{encoding}; {decimal(facts.packed_bytes)} of weights"
     )
 
 

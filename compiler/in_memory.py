@@ -8,6 +8,7 @@ A small program takes some 50 ms, of which LLVM takes half.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.weights import WeightStore
 from sterna.lowering import parse_passes
 from sterna.pass_runner import run_passes
-from sterna.plugins import find_target
+from sterna.plugins import configured_target, find_target
 from sterna.targets.program import Program
 
 if TYPE_CHECKING:
@@ -36,14 +37,16 @@ def jit(
     threads: int | None = None,
     isa: str | None = None,
     emulate: bool = False,
+    target_options: Mapping[str, str] | None = None,
 ) -> Executable:
     """The module, at the stage *imported*, as an executable of one instruction set: `isa`, or this machine's best.
 
-    With `emulate`, a level that this machine lacks runs on it, slowly.
+    With `emulate`, a level that this machine lacks runs on it, slowly. `target_options` are the target's own, as
+    `{"encoding": "b3"}`.
 
     The module stays as it is, and `weights` is read now. CompileError says what cannot be compiled and where.
     """
-    chosen = find_target(target)
+    chosen = configured_target(target, target_options or {})
     planned = module.clone()
     passes = parse_passes(chosen, chosen.pipeline(max_rows=max_rows))
     # Verified once, at the end: after each of ten passes it would take as long as LLVM does.

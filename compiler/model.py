@@ -20,7 +20,7 @@ from sterna.targets.program import InputError, Program, ProgramTensor
 
 if TYPE_CHECKING:
     from sterna.frontends.tokenizer import Tokenizer
-    from sterna.targets import Decoder, Texts
+    from sterna.targets import Decoder, Session, Texts
 
 Array = npt.NDArray[Any]
 
@@ -257,20 +257,33 @@ class CompiledModel:
         self._token_input()
         make = getattr(self._executable, "decoder", None)
         found: Decoder | None = make() if make is not None else None
-        return HostDecoder(self) if found is None else found
+        if found is not None:
+            return found
+        begin = getattr(self._executable, "session", None)
+        return HostDecoder(self, None if begin is None else begin())
 
     def run_tokens(self, tokens: Array, states: Sequence[Array]) -> tuple[Array, tuple[Array, ...]]:
         """The states carry all that a piece must know of those before it, so that long texts run in pieces."""
-        tensor, vocabulary = self._token_input(), self.program.outputs[0].columns
-        whole = self.program.in_pieces or not states
-        length = max(tokens.size, 1) if whole else self.program.max_rows
+        vocabulary = self.program.outputs[0].columns
         rows: list[Array] = []
-        for first in range(0, max(tokens.size, 1), length):
-            piece = tokens[first : first + length]
-            shape = [piece.size if size == -1 else size for size in tensor.shape]
-            (logits,), states = self.step(piece.reshape(shape), states=states)
+        for piece in self._pieces(tokens, whole=not states):
+            (logits,), states = self.step(piece, states=states)
             rows.append(logits.reshape(-1, vocabulary))
         return np.concatenate(rows), tuple(states)
+
+    def run_tokens_in(self, session: Session, tokens: Array) -> Array:
+        """The same in a session, which has the states."""
+        vocabulary = self.program.outputs[0].columns
+        pieces = self._pieces(tokens)
+        return np.concatenate([session.run([piece])[0].reshape(-1, vocabulary) for piece in pieces])
+
+    def _pieces(self, tokens: Array, *, whole: bool = False) -> Iterator[Array]:
+        """Tokens in the shape of the input, as many at once as a call takes."""
+        tensor = self._token_input()
+        length = max(tokens.size, 1) if whole or self.program.in_pieces else self.program.max_rows
+        for first in range(0, max(tokens.size, 1), length):
+            piece = tokens[first : first + length]
+            yield piece.reshape([piece.size if size == -1 else size for size in tensor.shape])
 
     def _token_input(self) -> ProgramTensor:
         inputs = [tensor for tensor in self.program.inputs if not tensor.is_state]
@@ -291,6 +304,11 @@ class CompiledModel:
             tokens = [*self.special_tokens("bos_token_id")[:1], *tokenizer.encode(text)]
         if not tokens:
             raise GenerationError("the prompt is empty, and the model has no beginning-of-text token")
+        if (context := self.program.context) is not None and len(tokens) > context:
+            raise GenerationError(
+                f"the prompt has {len(tokens)} tokens, and the model was compiled for a context of {context}: "
+                f"compile it with a longer one (--context {len(tokens)})"
+            )
         return tokens
 
     def special_tokens(self, field: str) -> tuple[int, ...]:
@@ -305,15 +323,18 @@ class CompiledModel:
 
 
 class HostDecoder:
-    """`targets.Decoder` where logits and states are arrays of the host's."""
+    """`targets.Decoder` where logits are arrays of the host's, and states too unless a session keeps them."""
 
-    def __init__(self, model: CompiledModel) -> None:
-        self._model = model
-        self._states: Sequence[Array] = model.initial_states()
+    def __init__(self, model: CompiledModel, session: Session | None) -> None:
+        self._model, self._session = model, session
+        self._states: Sequence[Array] = model.initial_states() if session is None else ()
         self._logits: Array = np.empty(0)
 
     def feed(self, tokens: Array) -> None:
-        logits, self._states = self._model.run_tokens(tokens, self._states)
+        if self._session is not None:
+            logits = self._model.run_tokens_in(self._session, tokens)
+        else:
+            logits, self._states = self._model.run_tokens(tokens, self._states)
         self._logits = logits[-1]
 
     def choose(

@@ -1,4 +1,4 @@
-"""`--size NAME=SIZE`: the sizes that an ONNX model leaves open, on the command line."""
+"""`--size NAME=SIZE`, which an ONNX model leaves open, and `--context N`, the most tokens of a transformer's text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ SIZE_OPTION = click.option(
     metavar="NAME=SIZE",
     help="An open size of an ONNX model: a number, or T.",
 )
+
+CONTEXT_OPTION = click.option(
+    "--context",
+    type=click.IntRange(2, 1 << 18),
+    metavar="TOKENS",
+    help="The longest text of a transformer, prompt included. Default: the model's own, up to 4096.",
+)
+
+
+def source_options(sizes: Sequence[str], context: int | None) -> dict[str, Any]:
+    """The options of the frontend; none that is not given, for frontends without it."""
+    return read_sizes(sizes) | ({} if context is None else {"context": context})
 
 
 def read_sizes(arguments: Sequence[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The options of `sterna compile` that belong to a target: offered, and shown by --help, where --target names it."""
+"""Options of `sterna compile` and `sterna inspect` that belong to a target: in --help where --target names it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,6 @@ def _target_in(args: Sequence[str]) -> str:
 
 def _declared(target: str) -> list[click.Option]:
     """Nothing for a target that is unknown: that is said when the command runs."""
-    if target == DEFAULT_TARGET:
-        return []
     from sterna.plugins import find_target
     from sterna.targets import ConfigurableTarget
 

@@ -21,6 +21,7 @@ from sterna.dialects.elements import dtype_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed_numerics import limits
 from sterna.dialects.semantics.arith import ArithFunctions
+from sterna.dialects.semantics.attention import AttentionFunctions
 from sterna.dialects.semantics.fixed import FixedFunctions
 from sterna.dialects.semantics.func import FuncFunctions
 from sterna.dialects.semantics.indexing import IndexingFunctions
@@ -78,6 +79,7 @@ def _implementations(
         FuncFunctions(),
         ScfFunctions(),
         TernaryFunctions(read_weight),
+        AttentionFunctions(),
         IndexingFunctions(),
         FixedFunctions(module),
     )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from xdsl.dialects.builtin import I64, Float32Type, FloatAttr, IntegerAttr, IntegerType, TensorType, f16, f32
+from xdsl.dialects.builtin import (
+    I64,
+    Float32Type,
+    FloatAttr,
+    IntegerAttr,
+    IntegerType,
+    TensorType,
+    bf16,
+    f16,
+    f32,
+)
 from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
     AnyAttr,
@@ -43,8 +53,8 @@ from sterna.dialects.numerics import LANES
 class EmbeddingOp(IRDLOperation):
     """Row look-up: result[t, :] = table[tokens[t], :]. A token outside [0, V) is an error of the caller.
 
-    tokens: integers `[T]`; table: `[V, H]` of f32, f16 (which widens exactly to f32) or integers; result: `[T, H]` of
-    f32 or the same integers.
+    tokens: integers `[T]`; table: `[V, H]` of f32, f16, bf16 (these widen exactly to f32) or integers; result: `[T, H]`
+    of f32 or the same integers.
     """
 
     name = "ternary.embedding"
@@ -70,8 +80,8 @@ class EmbeddingOp(IRDLOperation):
         shape = (*tensor(self.tokens).get_shape(), table.get_shape()[1])
         require(isinstance(tensor(self.tokens).element_type, IntegerType), "tokens are integers")
         require(
-            table.element_type in (f32, f16) or _is_integer(table),
-            "the table is of f32 or f16, or of integers",
+            table.element_type in (f32, f16, bf16) or _is_integer(table),
+            "the table is of f32, f16 or bf16, or of integers",
         )
         require_type(self.result, "the result", table.element_type if _is_integer(table) else f32, shape)
 

@@ -44,6 +44,8 @@ from sterna.dialects.stream_types import RegionAttr, RowsType, rows_type
 
 Design = Literal["adder-tree", "lut-ram", "folded", "shared-sums"]
 DESIGNS: tuple[Design, ...] = get_args(Design)
+WIRED: tuple[Design, ...] = ("folded", "shared-sums")
+"""Designs whose weights are no memory's content."""
 Reduction = Literal["sum", "max"]
 STAGE = "stage"
 """The attribute that names a stage, and so its module in Verilog."""
@@ -151,7 +153,7 @@ class ArrayOp(IRDLOperation):
         require(design in DESIGNS, f"a design is one of {', '.join(DESIGNS)}, found {design}")
         needed = (x.size.data << (x.width - 1)).bit_length() + 1
         require(y.width >= needed, f"a sum of {x.size.data} products may need {needed} bits, has {y.width}")
-        if design in ("folded", "shared-sums"):
+        if design in WIRED:
             require(
                 x.beats == y.beats == 1, "constant weights take a row in one beat and give one in one beat"
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from xdsl.ir import Dialect, Operation
 
+from sterna.dialects.attention_ops import AttentionOp, PositionsOp, RotateOp
 from sterna.dialects.constraints import Tensor, f32_attr, lanes_attr, quantized_types, rows_of, tensor
 from sterna.dialects.convolve_op import ConvolveOp
 from sterna.dialects.elements import width_of
@@ -22,6 +23,7 @@ from sterna.dialects.weight_ops import AbsmeanOp, LoadOp, TernarizeOp, WeightOp,
 __all__ = [
     "AbsmeanOp",
     "AccumulateOp",
+    "AttentionOp",
     "ConvolveOp",
     "DequantizeOp",
     "ElementwiseOp",
@@ -29,9 +31,11 @@ __all__ = [
     "GatherOp",
     "LoadOp",
     "NormQuantizeOp",
+    "PositionsOp",
     "ProjectOp",
     "QuantizeOp",
     "RmsNormOp",
+    "RotateOp",
     "ScanOp",
     "Tensor",
     "TernarizeOp",
@@ -68,6 +72,7 @@ Ternary = Dialect(
     [
         AbsmeanOp,
         AccumulateOp,
+        AttentionOp,
         ConvolveOp,
         DequantizeOp,
         ElementwiseOp,
@@ -75,9 +80,11 @@ Ternary = Dialect(
         GatherOp,
         LoadOp,
         NormQuantizeOp,
+        PositionsOp,
         ProjectOp,
         QuantizeOp,
         RmsNormOp,
+        RotateOp,
         ScanOp,
         TernarizeOp,
         ThresholdOp,

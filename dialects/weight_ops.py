@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from xdsl.dialects.builtin import (
+    ArrayAttr,
     Float32Type,
     FloatAttr,
     ModuleOp,
@@ -14,7 +15,7 @@ from xdsl.dialects.builtin import (
     TensorType,
     f32,
 )
-from xdsl.ir import Operation, Region, SSAValue
+from xdsl.ir import Attribute, Operation, Region, SSAValue
 from xdsl.irdl import (
     IRDLOperation,
     irdl_op_definition,
@@ -34,7 +35,8 @@ from sterna.dialects.encodings import BitType, TritType
 from sterna.dialects.regions import YieldOp
 
 FLOAT_LAYERS = "sterna.float_layers"
-"""The attribute of a module of which nobody claims that it is ternary throughout: it may keep float layers."""
+"""The attribute of a module of which nobody claims that it is ternary throughout: it may keep float layers, any or,
+where the attribute is a list, those of the weights that it names."""
 SAME_MAGNITUDE = 2.0**-16
 """By how much, relative to the largest, the magnitudes of a weight may differ that is ternary up to a scale."""
 
@@ -176,3 +178,15 @@ def find_weight(module: Operation, name: str) -> WeightOp | None:
     """The weight of that name in the module, or None."""
     assert isinstance(module, ModuleOp)
     return next((op for op in module.ops if isinstance(op, WeightOp) and op.sym_name.data == name), None)
+
+
+def any_float_layer(module: ModuleOp) -> bool:
+    """Whether every linear layer of the module may stay float."""
+    return FLOAT_LAYERS in module.attributes and not named_float_layers(module)
+
+
+def named_float_layers(module: ModuleOp) -> frozenset[str]:
+    """The weights whose layers may stay float, where the module names them."""
+    names = module.attributes.get(FLOAT_LAYERS)
+    listed = cast("ArrayAttr[Attribute]", names).data if isinstance(names, ArrayAttr) else ()
+    return frozenset(name.data for name in listed if isinstance(name, StringAttr))

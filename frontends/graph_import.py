@@ -40,6 +40,7 @@ from sterna.frontends import (
     aten_reductions,
     aten_shapes,
     aten_windows,
+    cached_attention,
 )
 from sterna.frontends.errors import FrontendError, UnsupportedOp, UnsupportedOpsError
 from sterna.frontends.lowering import Lowering, Sizes, Unsupported, Value
@@ -56,6 +57,7 @@ TABLES = (
     aten_reductions,
     aten_shapes,
     aten_windows,
+    cached_attention,
 )
 EMITTERS = {target: emit for table in TABLES for target, emit in table.EMITTERS.items()}
 SCAN = torch.ops.higher_order.scan

@@ -10,20 +10,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sterna.frontends.errors import CheckpointError, ConfigError
+from sterna.frontends.models.bitnet_config import BitNetConfig
 from sterna.frontends.models.hgrn_bit_config import HGRNBitConfig
+
+ModelConfig: TypeAlias = HGRNBitConfig | BitNetConfig
+MODELS: dict[str, type[ModelConfig]] = {"hgrn_bit": HGRNBitConfig, "bitnet": BitNetConfig}
+"""By the `model_type` of a configuration."""
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 # The safetensors library refuses longer headers too.
 LARGEST_JSON = 100_000_000
-FLOATS = ("F16", "BF16", "F32")
 
 # How each element type is read; bfloat16, which numpy lacks, is read as its bits and then widened.
 _NUMPY_TYPES = {
@@ -154,9 +158,10 @@ class Checkpoint:
                     f"{file.path}: tensor '{name}': expected shape {list(shape)}, "
                     f"found {_shown(list(file.shape(name)))}"
                 )
-            if file.dtype(name) not in FLOATS:
+            dtypes = self.config.tensor_dtypes(name)
+            if file.dtype(name) not in dtypes:
                 raise CheckpointError(
-                    f"{file.path}: tensor '{name}': expected dtype {', '.join(FLOATS)}, "
+                    f"{file.path}: tensor '{name}': expected dtype {', '.join(dtypes)}, "
                     f"found {file.dtype(name)}"
                 )
         self.unused = tuple(name for name in self._files if name not in expected)
@@ -173,18 +178,24 @@ class Checkpoint:
         return self._files[name].dtype(name)
 
     def read(self, name: str) -> NDArray[Any]:
-        """The tensor as float16 or float32, as it is stored; bfloat16 comes as float32."""
-        return self._files[name].read(name)
+        """The tensor as it is stored, but bfloat16 as float32, and uint8 as the int8 of the same bits, as the IR has
+        it."""
+        values = self._files[name].read(name)
+        return values.view(np.int8) if values.dtype == np.uint8 else values
 
 
-def load_checkpoint_config(path: str | Path) -> HGRNBitConfig:
+def load_checkpoint_config(path: str | Path) -> ModelConfig:
     """Reads `config.json` of a checkpoint directory."""
     file = Path(path) / CONFIG_NAME
     values = _read_json(file)
+    expected = " or ".join(map(repr, MODELS))
     if "model_type" not in values:
-        raise CheckpointError(f"{file}: field 'model_type' is missing, expected 'hgrn_bit'")
+        raise CheckpointError(f"{file}: field 'model_type' is missing, expected {expected}")
+    kind = values["model_type"]
     try:
-        return HGRNBitConfig.from_dict(values)
+        if not isinstance(kind, str) or kind not in MODELS:
+            raise ConfigError("model_type", kind, expected)
+        return MODELS[kind].from_dict(values)
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
 

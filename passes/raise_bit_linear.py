@@ -76,7 +76,7 @@ from sterna.dialects.ternary import (
     rows_of,
     tensor,
 )
-from sterna.dialects.weight_ops import FLOAT_LAYERS
+from sterna.dialects.weight_ops import any_float_layer
 from sterna.dialects.weights import SternaContext
 from sterna.passes.dead_code import erase_dead_code
 from sterna.passes.matching import (
@@ -330,7 +330,7 @@ class RaiseBitLinearPass(ModulePass):
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         weight_only = WeightOnly()
         store = ctx.weights if isinstance(ctx, SternaContext) else None
-        values = WeightValues(op, store) if store is not None and FLOAT_LAYERS in op.attributes else None
+        values = WeightValues(op, store) if store is not None and any_float_layer(op) else None
         for pattern in (RaiseRmsNorm(weight_only), RaiseLinear(weight_only, values), FoldReshapes()):
             PatternRewriteWalker(pattern, apply_recursively=False).rewrite_module(op)
             erase_dead_code(op)

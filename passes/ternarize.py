@@ -9,7 +9,8 @@ evaluated. A compiler that let one float layer through would be correct and sile
 and all of them are listed at once with where they are, which weight they read, and why.
 
 A module with the attribute `sterna.float_layers`, which frontends give to models that nobody claims to be ternary
-throughout (ONNX, any `nn.Module`), may keep float layers: `--pass-statistics` lists them (`passes/linear_layers.py`).
+throughout (ONNX, any `nn.Module`), may keep float layers; where the attribute lists weights (a dense head), theirs
+alone. `--pass-statistics` lists them (`passes/linear_layers.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.interpreter import evaluate_weight
 from sterna.dialects.ternary import AbsmeanOp, AccumulateOp, ConvolveOp, ProjectOp, WeightOp, tensor
-from sterna.dialects.weight_ops import FLOAT_LAYERS
+from sterna.dialects.weight_ops import any_float_layer, named_float_layers
 from sterna.dialects.weights import SternaContext, WeightStore
 from sterna.passes.contractions import match_contraction
 from sterna.passes.derived_weights import weight_name
@@ -57,6 +58,8 @@ class Prover:
     module: ModuleOp
     store: WeightStore | None
     allow_float: bool = False
+    float_weights: frozenset[str] = frozenset()
+    """Those whose layers may be float, where others may not."""
 
     def complaints(self) -> Iterator[str]:
         """One for every operation with a weight that is not ternary."""
@@ -66,7 +69,8 @@ class Prover:
             match op:
                 case MatmulOp() | GenericOp() if not self.allow_float and match_contraction(op):
                     for value in op.inputs:
-                        if names := weights_behind(value):
+                        names = weights_behind(value)
+                        if names and not self.float_weights.issuperset(names):
                             yield describe(op, value, names, self.why_float(names))
                 case AccumulateOp() | ConvolveOp() | ProjectOp():
                     for value in op.operands:
@@ -122,8 +126,8 @@ class TernarizePass(ModulePass):
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
         store = ctx.weights if isinstance(ctx, SternaContext) else None
-        allow_float = FLOAT_LAYERS in op.attributes
-        if complaints := list(Prover(op, store, allow_float).complaints()):
+        prover = Prover(op, store, any_float_layer(op), named_float_layers(op))
+        if complaints := list(prover.complaints()):
             raise CompileError(
                 f"{len(complaints)} linear layer{'s are' if len(complaints) > 1 else ' is'} not ternary: "
                 + "; ".join(complaints)

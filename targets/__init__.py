@@ -56,9 +56,19 @@ class Executable(Protocol):
 
     # An executable whose memory is not the host's may have, beside these,
     #     def decoder(self) -> Decoder | None
-    # for a new text of a language model; without it, or where it gives None, every step goes through `run`. And
+    # for a new text of a language model, and one whose states need not be copied for every call
+    #     def session(self) -> Session
+    # Without either, or where `decoder` gives None, every step goes through `run`. And
     #     def texts(self, count: int) -> Texts | None
-    # for so many at once; without it they go one after the other.
+    # for so many texts at once; without it they go one after the other.
+
+
+class Session(Protocol):
+    """A text whose states, zeros at first, stay where they are computed."""
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """`Executable.run` on inputs without states; the results without states."""
+        ...
 
 
 class Decoder(Protocol):

@@ -34,7 +34,25 @@ def check_inputs(program: Program, values: Sequence[Array]) -> tuple[list[Array]
     if len(values) != len(program.inputs):
         raise InputError(f"expected {len(program.inputs)} inputs, found {len(values)}")
     arrays = [check_input(tensor, value) for tensor, value in zip(program.inputs, values, strict=True)]
-    return arrays, count_rows(program.inputs, arrays)
+    rows = count_rows(program.inputs, arrays)
+    for tensor, value in zip(program.inputs, arrays, strict=True):
+        check_capacity(tensor, value, rows)
+    return arrays, rows
+
+
+def check_capacity(tensor: ProgramTensor, value: Array, rows: int) -> None:
+    """Of a state that counts the rows before the call: InputError where those of the call do not fit after them."""
+    if tensor.capacity is not None:
+        check_room(tensor.capacity, int(value.reshape(())), rows)
+
+
+def check_room(capacity: int | None, before: int, rows: int) -> None:
+    """InputError where so many rows do not fit in a text after those before."""
+    if capacity is not None and (before < 0 or before + rows > capacity):
+        raise InputError(
+            f"{before} tokens and {rows} more are not in the context of {capacity} tokens: compile the model with a "
+            f"longer one (--context {max(before, 0) + rows})"
+        )
 
 
 def count_rows(tensors: Sequence[ProgramTensor], values: Sequence[Array]) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import numpy as np
+import numpy.typing as npt
 from xdsl.dialects import func
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
@@ -16,13 +18,13 @@ from xdsl.dialects.builtin import (
     ModuleOp,
     StringAttr,
 )
-from xdsl.ir import Attribute, Operation, SSAValue
+from xdsl.ir import Attribute, BlockArgument, Operation, OpResult, SSAValue
 
 from sterna.dialects.elements import dtype_of
 from sterna.dialects.encodings import encoding_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import buffer_bytes, strides
-from sterna.dialects.ternary import EmbeddingOp, WeightOp, tensor
+from sterna.dialects.ternary import AttentionOp, EmbeddingOp, PositionsOp, WeightOp, tensor
 from sterna.targets.program import DYNAMIC, Program, ProgramTensor
 from sterna.targets.row_wise import is_row_wise
 
@@ -118,6 +120,7 @@ def _tensors(
     max_rows: int,
     functions: Mapping[str, func.FuncOp],
 ) -> list[ProgramTensor]:
+    caches = _caches(entry, functions) if kind == "output" else ()
     return [
         ProgramTensor(
             name=each.name,
@@ -130,25 +133,90 @@ def _tensors(
             strides=strides(tensor(each.value), max_rows),
             buffer_bytes=buffer_bytes(tensor(each.value), max_rows),
             limit=token_limit(each.value, functions) if kind == "input" else None,
+            capacity=text_capacity(each.value, functions) if kind == "input" else None,
+            in_place=each.value in caches,
         )
         for each in entry_values(entry, kind)
     ]
 
 
+def place_capacity(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
+    """The least capacity of the caches in whose rows the value, the positions of rows, says where they stand."""
+    found = [
+        op.capacity
+        for op, number in uses_through_calls(value, functions)
+        if isinstance(op, AttentionOp) and op.operands[number] is op.positions
+    ]
+    return min(found, default=None)
+
+
+def draw_position(
+    value: SSAValue, functions: Mapping[str, func.FuncOp], rows: int, draw: Callable[[int], Any]
+) -> npt.NDArray[np.int64] | None:
+    """For an input that is a position, or those of `rows` rows, one that fits; None for another.
+
+    `draw` gives a number below its argument.
+    """
+    if (capacity := text_capacity(value, functions)) is not None:
+        return np.asarray(draw(max(capacity - rows, 0) + 1))
+    if (capacity := place_capacity(value, functions)) is not None:
+        return draw(max(capacity - rows, 0) + 1) + np.arange(rows)
+    return None
+
+
+def _caches(entry: func.FuncOp, functions: Mapping[str, func.FuncOp]) -> set[SSAValue]:
+    """The returned states that may lie where those lie that they follow."""
+    given, returned = (
+        [each.value for each in entry_values(entry, kind) if each.is_state] for kind in ("input", "output")
+    )
+    pairs = zip(given, returned, strict=True)
+    return {after for before, after in pairs if cache_behind(after, functions) is before}
+
+
 def token_limit(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
     """Rows of the smallest table that the value looks up in, here or in a function that it is passed to."""
-    limits: list[int] = []
+    readers = [op for op, _ in uses_through_calls(value, functions)]
+    tables = [tensor(op.table) for op in readers if isinstance(op, EmbeddingOp)]
+    return min((table.get_shape()[0] for table in tables), default=None)
+
+
+def text_capacity(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
+    """The least capacity of the positions that are counted from the value."""
+    found = [
+        op.capacity.value.data
+        for op, number in uses_through_calls(value, functions)
+        if isinstance(op, PositionsOp) and number == 0
+    ]
+    return min(found, default=None)
+
+
+def cache_behind(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> SSAValue | None:
+    """The argument of the entry that a returned cache of a `ternary.attention` follows, if nothing else reads that."""
+    callers: list[func.CallOp] = []
+    while isinstance(value.owner, func.CallOp):
+        callers.append(value.owner)
+        assert isinstance(value, OpResult)
+        value = _returned(functions[value.owner.callee.string_value()])[value.index]
+    if not isinstance(attention := value.owner, AttentionOp):
+        return None
+    given = attention.keys if value is attention.new_keys else attention.values
+    while isinstance(given, BlockArgument) and len(list(given.uses)) == 1:
+        if not callers:
+            return given
+        given = callers.pop().operands[given.index]
+    return None
+
+
+def uses_through_calls(
+    value: SSAValue, functions: Mapping[str, func.FuncOp]
+) -> Iterator[tuple[Operation, int]]:
+    """The operations that read the value, here and in functions that it is passed to, and as which operand."""
     for use in value.uses:
-        match use.operation:
-            case EmbeddingOp():
-                limits.append(tensor(use.operation.table).get_shape()[0])
-            case func.CallOp():
-                argument = functions[use.operation.callee.string_value()].body.block.args[use.index]
-                if (limit := token_limit(argument, functions)) is not None:
-                    limits.append(limit)
-            case _:
-                pass
-    return min(limits, default=None)
+        if isinstance(call := use.operation, func.CallOp):
+            argument = functions[call.callee.string_value()].body.block.args[use.index]
+            yield from uses_through_calls(argument, functions)
+        else:
+            yield use.operation, use.index
 
 
 def _names(entry: func.FuncOp, name: str) -> list[str]:

@@ -25,3 +25,28 @@ def option_values(target: str, declared: Sequence[TargetOption], given: Mapping[
         has = f"it has {', '.join(f'--{name}' for name in known)}" if known else "it has none"
         raise CompileError(f"target '{target}' has no option --{unknown}: {has}")
     return {**known, **given}
+
+
+ENCODING = TargetOption(
+    "encoding",
+    "FORMAT",
+    "How weights are packed: i2, 2 bits each, or b3, 1.6 bits: less memory to read, more work to unpack.",
+    "i2",
+)
+"""Of targets whose kernels read packed trits."""
+
+
+def encoding_option(target: str, given: Mapping[str, str]) -> str:
+    """What a target with no other option than `ENCODING` is given for it; CompileError for a wrong value."""
+    from sterna.dialects.encodings import EncodingAttr
+
+    encoding = option_values(target, (ENCODING,), given)[ENCODING.name]
+    if encoding not in EncodingAttr.FORMATS:
+        known = ", ".join(EncodingAttr.FORMATS)
+        raise CompileError(f"--{ENCODING.name} {encoding}: expected one of {known}")
+    return encoding
+
+
+def pipeline_text(passes: Sequence[str], options: Mapping[str, str]) -> str:
+    """Passes as xDSL writes a pipeline, `options` being those of some of them."""
+    return ",".join(f"{name}{{{options[name]}}}" if name in options else name for name in passes)

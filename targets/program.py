@@ -41,6 +41,10 @@ class ProgramTensor:
     """The framework's, where memory holds it as another: uint8 as int8, float16 as float32."""
     limit: int | None = None
     """Values must be in [0, limit), if it says so: tokens."""
+    capacity: int | None = None
+    """The rows that a text may have, of a state that counts those before a call."""
+    in_place: bool = False
+    """Of a state that follows another: may it lie where that one does?"""
 
     @property
     def is_dynamic(self) -> bool:
@@ -77,7 +81,13 @@ class Program:
     @property
     def memory_bytes(self) -> int:
         """Of the arena and of the buffers of inputs and results; the weights are mapped."""
-        return self.arena_bytes + sum(tensor.buffer_bytes for tensor in (*self.inputs, *self.outputs))
+        tensors = [*self.inputs, *(tensor for tensor in self.outputs if not tensor.in_place)]
+        return self.arena_bytes + sum(tensor.buffer_bytes for tensor in tensors)
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens of one text; None where nothing bounds them."""
+        return min((t.capacity for t in self.inputs if t.capacity is not None), default=None)
 
     @staticmethod
     def of(module: ModuleOp) -> Program:

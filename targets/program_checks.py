@@ -73,6 +73,11 @@ def _check_tensor(tensor: ProgramTensor, max_rows: int, place: str) -> None:
     _require(f"{place}.batch_axis", fits, f"an axis of {list(tensor.shape)}", axis)
     if tensor.limit is not None:
         _require_size(f"{place}.limit", tensor.limit, 0)
+    if tensor.capacity is not None:
+        _require_size(f"{place}.capacity", tensor.capacity, 1)
+        counts = (tensor.is_state, tensor.dtype, tensor.ir_shape) == (True, "int64", ())
+        _require(f"{place}.capacity", counts, "null for all but a state that is a number", tensor.capacity)
+    _require(f"{place}.in_place", type(tensor.in_place) is bool, "true or false", tensor.in_place)
     _check_memory(tensor, max_rows, place)
 
 
@@ -104,6 +109,9 @@ def _check_states(program: Program) -> None:
     _require(
         "outputs", last and alike[0] == alike[1], "the states of the inputs, last", [t.name for t in outputs]
     )
+    in_place = [tensor.name for tensor in (*program.inputs, *program.outputs) if tensor.in_place]
+    allowed = [tensor.name for tensor in outputs if tensor.in_place]
+    _require("in_place", in_place == allowed, "true for states of the outputs alone", in_place)
     for tensor in inputs:
         _require(f"inputs: state '{tensor.name}'", -1 not in tensor.shape, "known sizes", list(tensor.shape))
 

@@ -1,9 +1,9 @@
 """Whether a program treats the rows of T one by one, so that a long input may run in pieces.
 
 It does if every result has T as its leading axis alone, and row t of it comes from row t of the inputs, from weights,
-and, through a `ternary.scan` from an input state to the result that continues it, from the rows before. Every value is
-followed from the inputs on; an operation that is not known here, that looks across rows, or at T itself, makes its
-results MIXED.
+and from the rows before through an operation that takes an input state to the result that continues it: a
+`ternary.scan`, `ternary.positions`, or `ternary.attention` with its cache. Every value is followed from the inputs on;
+an operation that is not known here, that looks across rows, or at T itself, makes its results MIXED.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import cast
+from typing import TypeGuard, cast
 
 from xdsl.dialects import arith, func, tensor
 from xdsl.dialects.builtin import DYNAMIC_INDEX, DenseArrayBase, IntegerType, TensorType
@@ -52,6 +52,7 @@ ROW_OPS = (
     ternary.ProjectOp,
     ternary.QuantizeOp,
     ternary.RmsNormOp,
+    ternary.RotateOp,
     ternary.ThresholdOp,
 )
 """Operations that work on rows by definition."""
@@ -106,9 +107,20 @@ def results_of(
             return follow(functions[op.callee.string_value()], operands, functions)
         case ternary.ScanOp():
             f, i, init = operands
-            if f == i == Kind.ROWS and isinstance(init, State) and not init.final:
+            if f == i == Kind.ROWS and is_given(init):
                 return (Kind.ROWS, State(init.number, final=True))
             return (Kind.MIXED, Kind.MIXED)
+        case ternary.PositionsOp():
+            start, rows = operands
+            if rows == Kind.ROWS and is_given(start):
+                return (Kind.ROWS, State(start.number, final=True))
+            return (Kind.MIXED, Kind.MIXED)
+        case ternary.AttentionOp():
+            *rows, keys, values = operands
+            caches = [State(each.number, final=True) for each in (keys, values) if is_given(each)]
+            if all(fact == Kind.ROWS for fact in rows) and len(caches) == 2:
+                return (Kind.ROWS, *caches)
+            return (Kind.MIXED, Kind.MIXED, Kind.MIXED)
         case tensor.DimOp():
             return (Kind.SIZE if tensor_shape(op.source)[0:1] == (DYNAMIC_INDEX,) else Kind.FIXED,)
         case _:
@@ -125,6 +137,11 @@ def results_of(
         return [Kind.MIXED] * len(op.results)
     static = Kind.MIXED if Kind.ROWS in read else Kind.FIXED
     return [fact_of_type(result.type, static) for result in op.results]
+
+
+def is_given(fact: Fact) -> TypeGuard[State]:
+    """Whether that is a state as a piece finds it."""
+    return isinstance(fact, State) and not fact.final
 
 
 def values_read(op: Operation) -> list[SSAValue]:

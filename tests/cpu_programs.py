@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from xdsl.dialects.builtin import IntegerAttr
+from xdsl.dialects.builtin import IntegerAttr, TensorType
 
 from sterna.dialects.context import make_context, parse
+from sterna.dialects.encodings import EncodingAttr, TritType
 from sterna.dialects.interpreter import ModuleInterpreter, evaluate_weight
 from sterna.dialects.packing import pack
 from sterna.dialects.ternary import WeightOp
@@ -33,8 +34,12 @@ MAX_ROWS = 8
 """Of the programs here: small, so that few rows make several pieces."""
 
 
-def trits(rows: int, columns: int) -> str:
-    return f"tensor<{rows}x{columns}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>"
+ENCODINGS = tuple(EncodingAttr.FORMATS)
+
+
+def trits(rows: int, columns: int, encoding: str = "i2") -> str:
+    """A type in IR text."""
+    return str(TensorType(TritType(), (rows, columns), EncodingAttr.of(encoding)))
 
 
 @dataclass

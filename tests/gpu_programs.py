@@ -18,9 +18,9 @@ from tests.cpu_programs import same_bits
 from tests.raised_models import Array
 
 
-def check_on_gpu(program: IrProgram, inputs: Sequence[Array]) -> None:
+def check_on_gpu(program: IrProgram, inputs: Sequence[Array], encoding: str = "i2") -> None:
     """Against the interpreter on what the passes made of it: fusing a norm with a quantization moves a rounding."""
-    planned, target = program.module.clone(), TritonTarget()
+    planned, target = program.module.clone(), TritonTarget(encoding)
     passes = parse_passes(target, target.pipeline())
     run_passes(make_context(program.store), planned, passes, verify=False)
     with np.errstate(all="ignore"):

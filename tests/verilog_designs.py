@@ -41,12 +41,13 @@ def to_pipeline(
     sequences: int = 1,
     outside: Placement = "on-chip",
     memory: OutsideMemory = MEMORY,
+    design: str = "",
 ) -> ModuleOp:
     """A copy of the module, folded and buffered."""
     copy, ctx = module.clone(), make_context(weights)
     for each in (
         ConvertFixedToStreamPass(output=output, sequences=sequences),
-        FoldStagesPass(interval=interval),
+        FoldStagesPass(interval=interval, design=design),
         PlaceWeightsPass(outside, memory.width, memory.latency, sequences=sequences),
         BufferStreamsPass(),
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sterna.size_option import SIZE_OPTION, read_sizes
+from sterna.target_options import CompileCommand, split_options
 
 INSPECT_HELP = """Show in a browser what every pass does to SOURCE.
 
@@ -24,7 +25,9 @@ Examples:
 """
 
 
-@click.command(name="inspect", help=INSPECT_HELP, short_help="Show in a browser what every pass did.")
+@click.command(
+    name="inspect", cls=CompileCommand, help=INSPECT_HELP, short_help="Show in a browser what every pass did."
+)
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--target", default="cpu", show_default=True, help="What to compile for (see `sterna targets`)."
@@ -64,13 +67,17 @@ def inspect_command(
     port: int,
     sizes: tuple[str, ...],
     browser: bool,
+    **others: str,
 ) -> None:
     if output is None and not serving:
         raise click.UsageError("say where the report goes with -o, or look at it with --serve")
+    target_options, _ = split_options(others)
     # The command line must start at once, and the compiler takes half a second to import.
     from sterna.inspector.inspect import Request, inspect_source
 
-    request = Request(source, target, passes, weights, isa, max_rows, **read_sizes(sizes))
+    request = Request(
+        source, target, passes, weights, isa, max_rows, **read_sizes(sizes), target_options=target_options
+    )
     if serving:
         _serve(request, output, port, browser)
         return

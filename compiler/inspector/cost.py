@@ -30,6 +30,7 @@ from xdsl.traits import IsTerminator
 
 from sterna.dialects import ternary
 from sterna.dialects.encodings import BitType, TritType, encoding_of
+from sterna.targets.interface import uses_through_calls
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def cost_table(module: ModuleOp, rows: int = 1) -> CostTable:
     ops: dict[Operation, Cost] = {}
     total = Cost()
     for function in functions.values():
-        state = state_bytes(function)
+        state = state_bytes(function, functions)
         if state:
             ops[function] = Cost(state=2 * state)
         for op in _top_level(function):
@@ -116,12 +117,14 @@ def cost_table(module: ModuleOp, rows: int = 1) -> CostTable:
     return CostTable(ops, runs, total)
 
 
-def state_bytes(function: func.FuncOp) -> int:
-    """Bytes of the recurrent states that the function takes and gives back."""
+def state_bytes(function: func.FuncOp, functions: Mapping[str, func.FuncOp]) -> int:
+    """Bytes of the recurrent states that the function takes and gives back: a cache is read by attention alone."""
     states = function.attributes.get("sterna.states")
     if not isinstance(states, IntegerAttr) or states.value.data <= 0 or not function.body.blocks:
         return 0
-    return sum(type_bytes(arg.type, 1) for arg in function.body.block.args[-states.value.data :])
+    given = function.body.block.args[-states.value.data :]
+    readers = {arg: {type(op) for op, _ in uses_through_calls(arg, functions)} for arg in given}
+    return sum(type_bytes(arg.type, 1) for arg in given if readers[arg] != {ternary.AttentionOp})
 
 
 def op_cost(op: Operation, rows: int, weights: set[SSAValue]) -> Cost:
@@ -136,6 +139,8 @@ def op_cost(op: Operation, rows: int, weights: set[SSAValue]) -> Cost:
             return Cost()
         case ternary.ProjectOp():
             return _project(op, rows) + Cost(activations=traffic)
+        case ternary.AttentionOp():
+            return _attention(op, rows)
         case ternary.ElementwiseOp():
             return _region(op.body.block) * _elements(op.outs[0], rows) + Cost(activations=traffic)
         case ReduceOp():
@@ -170,6 +175,9 @@ def _arithmetic(op: Operation, rows: int) -> Cost:
             return Cost(multiplications=n, other=5 * n + 3 * t)
         case ternary.NormQuantizeOp():
             return _norm_quantize(op, rows)
+        case ternary.RotateOp():
+            n = _elements(op.x, rows)
+            return Cost(additions=n, multiplications=2 * n)
         case ternary.ScanOp():
             n = _elements(op.i, rows)
             return Cost(additions=n, multiplications=n)
@@ -182,6 +190,17 @@ def _arithmetic(op: Operation, rows: int) -> Cost:
             return _scalar(op) * _elements(op.results[0], rows)
         case _:
             return Cost()
+
+
+def _attention(op: ternary.AttentionOp, rows: int) -> Cost:
+    """Of a text that begins here: row t reads t + 1 rows of keys and of values, whatever the cache could hold."""
+    t, width = _dims(op.q.type, rows)
+    seen = t * (t + 1) // 2
+    pairs, products = seen * op.heads.value.data, 2 * seen * width
+    own = sum(type_bytes(value.type, rows) for value in (op.q, op.k, op.v, op.result))
+    cached = 2 * (seen + t) * type_bytes(op.k.type, 1)
+    scores = Cost(additions=2 * pairs, multiplications=pairs, other=2 * pairs + t * width)
+    return scores + Cost(additions=products, multiplications=products, activations=own + cached)
 
 
 def _norm_quantize(op: ternary.NormQuantizeOp, rows: int) -> Cost:

@@ -21,7 +21,7 @@ from sterna.inspector.report import report_html
 from sterna.inspector.stages import record_artifact
 from sterna.lowering import parse_passes
 from sterna.pass_runner import run_passes
-from sterna.plugins import find_target
+from sterna.plugins import configured_target
 from sterna.targets import Target
 
 
@@ -47,6 +47,7 @@ class Request:
     isa: str | None = None
     max_rows: int = 64
     sizes: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+    target_options: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def inspect_source(request: Request) -> Inspection:
     """CompileError if the source cannot be read; a pass that fails is part of the report."""
     if is_artifact(request.source):
         return _inspect_artifact(request)
-    target = find_target(request.target)
+    target = configured_target(request.target, request.target_options)
     module, weights = _read(request)
     pipeline = target.pipeline(max_rows=request.max_rows) if request.passes is None else request.passes
     passes = parse_passes(target, pipeline) if pipeline else []
@@ -81,8 +82,10 @@ def inspect_source(request: Request) -> Inspection:
 
 
 def _inspect_artifact(request: Request) -> Inspection:
-    if request.passes is not None or request.weights is not None:
-        raise CompileError(f"{request.source}: an artifact was compiled already: drop --passes and --weights")
+    if request.passes is not None or request.weights is not None or request.target_options:
+        raise CompileError(
+            f"{request.source}: an artifact was compiled already: drop --passes, --weights and options of the target"
+        )
     recording, codes = record_artifact(Artifact.open(request.source))
     return Inspection(recording, tuple(codes), request.source.name)
 

@@ -25,6 +25,7 @@ from sterna.dialects.encodings import TritType
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import EmbeddingOp, tensor
 from sterna.dialects.weights import Array
+from sterna.targets.interface import draw_position
 
 ROWS = 3
 """Size of dynamic axes, unless a given input or the user says otherwise."""
@@ -71,7 +72,8 @@ def generate_inputs(
     zero_states: bool = False,
     given: Mapping[str, Array] | None = None,
 ) -> list[Array]:
-    """Numbers for every input that is not given: normal floats, tokens of the vocabulary, any int8, booleans.
+    """Numbers for every input that is not given: normal floats, tokens of the vocabulary, any int8, booleans,
+    positions in the capacity of a text.
 
     Every dynamic axis is `rows` long. `zero_states` gives recurrent states the zeros that a new sequence starts from.
     """
@@ -79,12 +81,17 @@ def generate_inputs(
     states = function.attributes.get("sterna.states")
     first_state = len(types) - (states.value.data if isinstance(states, IntegerAttr) else 0)
     vocabulary = _vocabulary(module)
+    functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
     inputs: list[Array] = []
     for number, (name, type) in enumerate(zip(input_names(function), types, strict=True)):
         if given is not None and name in given:
             inputs.append(_as_dtype(given[name], type))
             continue
-        value = _generate(type, rows, np.random.default_rng([seed, number]), vocabulary)
+        generator = np.random.default_rng([seed, number])
+        value = _generate(type, rows, generator, vocabulary)
+        argument = function.body.block.args[number]
+        position = draw_position(argument, functions, rows, generator.integers)
+        value = value if position is None else position
         inputs.append(np.zeros_like(value) if zero_states and number >= first_state else value)
     return inputs
 

@@ -18,7 +18,7 @@ from xdsl.ir import Attribute
 from sterna.dialects.elements import dtype_of
 from sterna.dialects.encodings import is_trits
 from sterna.instruments.inputs import entry_function
-from sterna.targets.interface import token_limit
+from sterna.targets.interface import draw_position, token_limit
 from sterna.testing import nasty
 
 Array = npt.NDArray[Any]
@@ -136,6 +136,10 @@ def inputs_of(
     functions = {op.sym_name.data: op for op in module.ops if isinstance(op, FuncOp)}
     values: list[Array] = []
     for argument in entry_function(module).body.block.args:
+        position = draw_position(argument, functions, count, lambda below: draw(st.integers(0, below - 1)))
+        if position is not None:
+            values.append(position)
+            continue
         limit = token_limit(argument, functions)
         values.append(draw(_input(argument.type, count, limit, special=special)))
     return values

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from xdsl.dialects.builtin import ModuleOp
 
 from sterna.dialects.context import parse
+from sterna.dialects.elements import truncated_to_bfloat16
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.weights import ArrayStore
 from sterna.testing import arrays
@@ -152,5 +153,7 @@ def weight_numbers(weight: Weight) -> st.SearchStrategy[Array]:
             return arrays.integers(shape, "int32")
         case _ if weight.type.element == "f16":
             return arrays.activations(shape).map(arrays.to_half)
+        case _ if weight.type.element == "bf16":
+            return arrays.activations(shape).map(truncated_to_bfloat16)
         case _:
             return arrays.activations(shape)

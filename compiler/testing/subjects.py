@@ -139,12 +139,15 @@ class Compiled(Program):
     max_rows: int = 64
     planned: bool = False
     """The module is at the stage *scheduled*: no pass runs."""
+    target_options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The target's own, as `{"encoding": "b3"}`."""
 
     @property
     def name(self) -> str:
         level = f" {self.isa}" if self.isa else ""
         threads = f", {self.threads} thread{'s' if self.threads != 1 else ''}" if self.threads else ""
-        return f"{self.target}{level}{' (emulated)' if self.emulate else ''}{threads}"
+        options = "".join(f" --{name} {value}" for name, value in self.target_options.items())
+        return f"{self.target}{options}{level}{' (emulated)' if self.emulate else ''}{threads}"
 
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         return self._executable.run(inputs)
@@ -171,6 +174,7 @@ class Compiled(Program):
             threads=self.threads,
             isa=isa,
             emulate=self.emulate,
+            target_options=self.target_options,
         )
 
     def _emulated_level(self) -> str | None:
@@ -182,7 +186,7 @@ class Compiled(Program):
 
     def source(self) -> tuple[str, str] | None:
         defaults = Compiled("")
-        names = ("target", "isa", "threads", "emulate", "max_rows", "planned")
+        names = ("target", "isa", "threads", "emulate", "max_rows", "planned", "target_options")
         options = [
             f"{name}={getattr(self, name)!r}"
             for name in names

@@ -12,10 +12,19 @@ from xdsl.dialects import func
 from xdsl.dialects.builtin import ModuleOp, TensorType
 from xdsl.ir import Attribute
 
-from sterna.dialects.elements import dtype_of
+from sterna.dialects.elements import dtype_of, is_bfloat16, truncated_to_bfloat16
 from sterna.dialects.encodings import BitType, is_trits
 from sterna.dialects.weight_ops import WeightOp
-from sterna.targets.interface import EntryValue, entry_values, find_entry, ir_shape, token_limit
+from sterna.targets.interface import (
+    EntryValue,
+    draw_position,
+    entry_values,
+    find_entry,
+    ir_shape,
+    place_capacity,
+    text_capacity,
+    token_limit,
+)
 from sterna.targets.program import DYNAMIC
 from sterna.testing import nasty
 
@@ -50,12 +59,22 @@ class Interface:
     def is_dynamic(self) -> bool:
         return any(DYNAMIC in each.shape for each in self.inputs)
 
+    @property
+    def capacity(self) -> int | None:
+        """The most rows of a text, if something bounds them."""
+        bounds = (text_capacity, place_capacity)
+        found = [bound(each.value, self.functions) for each in self.inputs for bound in bounds]
+        return min((capacity for capacity in found if capacity is not None), default=None)
+
     def draw(self, generator: Generator, rows: int, *, special: bool) -> list[Array]:
         """Arrays for every input, in the framework's shapes; states too. With `special`, NaN and infinities."""
         return [self._input(generator, each, rows, special=special) for each in self.inputs]
 
     def _input(self, generator: Generator, port: EntryValue, rows: int, *, special: bool) -> Array:
         shape = sized(ir_shape(port.value), rows)
+        position = draw_position(port.value, self.functions, rows, generator.integers)
+        if position is not None:
+            return position.reshape(sized(port.shape, rows))
         limit = token_limit(port.value, self.functions)
         array = draw_array(generator, port.value.type, shape, limit=limit, special=special)
         return array.reshape(sized(port.shape, rows))
@@ -85,7 +104,8 @@ def draw_array(
         case "f":
             kinds = _kinds(generator, nasty.ANY if special else nasty.FINITE)
             with np.errstate(all="ignore"):
-                return nasty.rows_of_floats(generator, shape, kinds).astype(dtype)
+                floats = nasty.rows_of_floats(generator, shape, kinds)
+                return truncated_to_bfloat16(floats) if is_bfloat16(type) else floats.astype(dtype)
         case "b":
             return generator.integers(0, 2, shape).astype(np.bool_)
         case _:

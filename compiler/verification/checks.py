@@ -353,7 +353,8 @@ def row_counts(interface: Interface, max_rows: int, in_pieces: bool) -> tuple[in
     if not interface.is_dynamic:
         return (1,)
     counts = (1, 2, 0, 3, 7, max_rows, max_rows + 1, 2 * max_rows + 3, 17)
-    return tuple(count for count in counts if in_pieces or count <= max_rows)
+    bounds = [interface.capacity, None if in_pieces else max_rows]
+    return tuple(n for n in counts if all(bound is None or n <= bound for bound in bounds))
 
 
 def with_zero_states(inputs: Arrays, tensors: Sequence[ProgramTensor] | Sequence[EntryValue]) -> list[Array]:

@@ -26,6 +26,7 @@ What differs is written to a folder, as a pytest function that fails in the same
 Examples:
   sterna verify examples/checkpoints/matmulfree-shakespeare
   sterna verify model.sterna --budget 60s
+  sterna verify CHECKPOINT --targets cpu --encoding b3
   sterna verify network.onnx --against onnxruntime --size batch=1
   sterna verify CHECKPOINT --targets cpu --against torch --junit verify.xml --json verify.json
 """
@@ -81,6 +82,9 @@ class Names(click.ParamType[tuple[str, ...]]):
 )
 @click.option("--emulate", is_flag=True, help="Also the instruction sets that this machine lacks, slowly.")
 @click.option("--threads", type=click.IntRange(1), multiple=True, help="Default: 1, 2 and one a core.")
+@click.option(
+    "--encoding", metavar="FORMAT", help="How weights are packed: i2 or b3 (see `sterna compile --help`)."
+)
 @SIZE_OPTION
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
@@ -102,6 +106,7 @@ def verify_command(
     budget: float | None,
     emulate: bool,
     threads: tuple[int, ...],
+    encoding: str | None,
     sizes: tuple[str, ...],
     json_file: Path | None,
     junit: Path | None,
@@ -126,7 +131,7 @@ def verify_command(
         if file is not None and not file.parent.is_dir():
             raise click.UsageError(f"{file}: there is no directory {file.parent}")
     request = Request(
-        model=Model(path, read_sizes(sizes).get("sizes", {})),
+        model=Model(path, read_sizes(sizes).get("sizes", {}), encoding),
         targets=targets or (),
         against=against,
         examples=examples,

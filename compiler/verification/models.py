@@ -12,7 +12,8 @@ from sterna.api import load_source
 from sterna.artifact import Artifact, is_artifact
 from sterna.dialects.errors import CompileError
 from sterna.frontends import Imported
-from sterna.plugins import find_target
+from sterna.plugins import configured_target, find_target
+from sterna.targets.options import ENCODING
 from sterna.verification.subjects import Subject, loaded, lowered
 
 
@@ -22,6 +23,8 @@ class Model:
 
     path: Path
     sizes: Mapping[str, int | str] = field(default_factory=dict[str, "int | str"])
+    encoding: str | None = None
+    """How targets with the choice pack weights; None as they do by themselves, or as the artifact has it."""
 
     @property
     def kind(self) -> str:
@@ -32,8 +35,9 @@ class Model:
 
     @cached_property
     def artifact(self) -> Artifact:
-        if self.sizes:
-            raise CompileError(f"{self.path}: an artifact's sizes were given when it was compiled")
+        if self.sizes or self.encoding is not None:
+            what = "sizes were" if self.sizes else "encoding was"
+            raise CompileError(f"{self.path}: an artifact's {what} given when it was compiled")
         return Artifact.open(self.path)
 
     @cached_property
@@ -44,6 +48,8 @@ class Model:
     def subject(self, target: str) -> Subject:
         """CompileError where the target cannot compile the model, or is not the artifact's."""
         chosen = find_target(target)
+        if self.encoding is not None and ENCODING in getattr(chosen, "options", ()):
+            chosen = configured_target(target, {ENCODING.name: self.encoding})
         if self.kind != "artifact":
             return lowered(self.imported, chosen)
         if (own := self.artifact.manifest.target) != target:
@@ -51,6 +57,11 @@ class Model:
         return loaded(self.artifact, chosen)
 
 
-def subject_of(path: str | Path, target: str, sizes: Mapping[str, int | str] | None = None) -> Subject:
+def subject_of(
+    path: str | Path,
+    target: str,
+    sizes: Mapping[str, int | str] | None = None,
+    encoding: str | None = None,
+) -> Subject:
     """The program of a model on a target, as `sterna verify` runs it."""
-    return Model(Path(path), sizes or {}).subject(target)
+    return Model(Path(path), sizes or {}, encoding).subject(target)

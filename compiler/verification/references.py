@@ -50,9 +50,7 @@ def reference_of(model: Model, runtime: str) -> Runnable:
     """The model in another runtime; CompileError, in one line, where there is none."""
     match runtime, model.kind:
         case "torch", "checkpoint":
-            from sterna.frontends.models.hgrn_bit import load_model
-
-            return as_subject(load_model(model.path))
+            return as_subject(_torch_model(model.path))
         case "onnxruntime", "onnx":
             return as_subject(_session(model.path))
         case "onnxruntime", "checkpoint":
@@ -64,6 +62,16 @@ def reference_of(model: Model, runtime: str) -> Runnable:
                 + ("" if runtime == "torch" else " or the ONNX file")
                 + " that it came from"
             )
+
+
+def _torch_model(path: Path) -> Any:
+    """The checkpoint's own module, in torch."""
+    from sterna.frontends.huggingface import load_checkpoint_config
+    from sterna.frontends.models import bitnet, hgrn_bit
+    from sterna.frontends.models.bitnet_config import BitNetConfig
+
+    is_bitnet = isinstance(load_checkpoint_config(path), BitNetConfig)
+    return bitnet.load_model(path) if is_bitnet else hgrn_bit.load_model(path)
 
 
 def _session(path: Path) -> Any:

@@ -72,7 +72,7 @@ HERE = Path(__file__).parent
 def test_reproduces() -> None:
     arrays = dict(np.load(HERE / "arrays.npz"))
     inputs = [arrays[f"input {{n}}"] for n in range({inputs})]
-    subject = subject_of({model!r}, {target!r}{sizes})
+    subject = subject_of({model!r}, {target!r}{options})
     assert_equivalent(subject.interpreted, subject.load({machine!r}), inputs, bit_exact)
 '''
 
@@ -84,6 +84,7 @@ class Reproducers:
     folder: Path
     model: Path
     sizes: Mapping[str, int | str]
+    encoding: str | None = None
 
     def write(self, found: Counterexample) -> None:
         """Of a kernel or a program."""
@@ -133,10 +134,11 @@ class Reproducers:
         machine, row = found.machine, found.row
         count = len(found.inputs)
         if found.weights is None:
-            sizes = f", sizes={dict(self.sizes)!r}" if self.sizes else ""
+            options = f", sizes={dict(self.sizes)!r}" if self.sizes else ""
+            options += f", encoding={self.encoding!r}" if self.encoding is not None else ""
             model = str(self.model.resolve())
             return OF_A_MODEL.format(
-                what=what, inputs=count, model=model, target=row.target, sizes=sizes, machine=machine
+                what=what, inputs=count, model=model, target=row.target, options=options, machine=machine
             )
         compiled = Compiled(
             found.module,

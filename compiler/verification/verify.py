@@ -90,7 +90,9 @@ def verify(request: Request, progress: Progress = no_progress) -> Report:
     """
     began = perf_counter()
     deadline = None if request.budget is None else monotonic() + request.budget
-    reproducers = Reproducers(request.reproducers, request.model.path, request.model.sizes)
+    reproducers = Reproducers(
+        request.reproducers, request.model.path, request.model.sizes, request.model.encoding
+    )
     progress("importing", 0, 0)
     # What cannot be read, or compared with, is said before anything takes time.
     references = {name: reference_of(request.model, name) for name in request.against if name != INTERPRETER}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import numpy as np
-from xdsl.dialects.builtin import ModuleOp, TensorType
+from xdsl.dialects.builtin import ModuleOp, TensorType, bf16
 from xdsl.interpreter import Interpreter
 from xdsl.ir import Attribute
 
-from sterna.dialects.elements import dtype_of
+from sterna.dialects.elements import bfloat16_bits, dtype_of
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError
 from sterna.dialects.semantics.table import Array
@@ -84,4 +84,7 @@ def _convert(array: Array, type: TensorType[Attribute]) -> Array:
     dtype = dtype_of(type)
     if not np.can_cast(array.dtype, dtype, "safe"):
         raise CompileError(f"expected elements of {dtype}, found {array.dtype} in the weight store")
-    return array.astype(dtype, copy=False)
+    converted = array.astype(dtype, copy=False)
+    if type.element_type == bf16:
+        bfloat16_bits(converted)
+    return converted

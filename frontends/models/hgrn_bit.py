@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sterna.frontends.errors import CheckpointError
 from sterna.frontends.huggingface import Checkpoint
 from sterna.frontends.models.hgrn_bit_config import HGRNBitConfig
 
@@ -283,6 +284,8 @@ class HGRNBitForCausalLM(nn.Module):
 def load_model(path: str | Path) -> HGRNBitForCausalLM:
     """The model of a checkpoint directory, in f32; raises CheckpointError where the directory is not one."""
     checkpoint = Checkpoint(path)
+    if not isinstance(checkpoint.config, HGRNBitConfig):
+        raise CheckpointError(f"{path}: expected a MatMul-free LM, found model_type 'bitnet'")
     with torch.device("meta"):
         model = HGRNBitForCausalLM(checkpoint.config)
     tensors = {name: torch.as_tensor(checkpoint.read(name).astype(np.float32)) for name in checkpoint.names()}

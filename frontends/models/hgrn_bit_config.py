@@ -9,10 +9,15 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sterna.frontends.errors import ConfigError
+from sterna.frontends.models.config_checks import (
+    LARGEST_DEPTH,
+    LARGEST_SIZE,
+    check_flag,
+    check_fraction,
+    check_integer,
+)
 
-# Far above any published model; a configuration beyond them is a mistake or an attack.
-LARGEST_SIZE = 1 << 20
-LARGEST_DEPTH = 1 << 12
+FLOATS = ("F16", "BF16", "F32")
 
 
 @dataclass(frozen=True)
@@ -45,20 +50,17 @@ class HGRNBitConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            _check_integer(name, getattr(self, name), 1, LARGEST_SIZE)
-        _check_integer("num_hidden_layers", self.num_hidden_layers, 1, LARGEST_DEPTH)
+            check_integer(name, getattr(self, name), 1, LARGEST_SIZE)
+        check_integer("num_hidden_layers", self.num_hidden_layers, 1, LARGEST_DEPTH)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name), 0, self.vocab_size - 1)
+                check_integer(name, getattr(self, name), 0, self.vocab_size - 1)
         if self.intermediate_size is not None:
-            _check_integer("intermediate_size", self.intermediate_size, 1, LARGEST_SIZE)
+            check_integer("intermediate_size", self.intermediate_size, 1, LARGEST_SIZE)
         for name in ("use_short_conv", "share_conv_kernel", "use_lower_bound", "tie_word_embeddings"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(name, getattr(self, name), "true or false")
+            check_flag(name, getattr(self, name))
         for name in ("rms_norm_eps", "bit_linear_eps", "initializer_range"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
-                raise ConfigError(name, value, "a number between 0 and 1")
+            check_fraction(name, getattr(self, name))
         if self.hidden_act not in ("swish", "silu"):
             raise ConfigError("hidden_act", self.hidden_act, "'swish' or 'silu'")
         if self.tie_word_embeddings:
@@ -125,6 +127,10 @@ class HGRNBitConfig:
         shapes["lm_head.norm.weight"] = (hidden,)
         return shapes
 
+    def tensor_dtypes(self, name: str) -> tuple[str, ...]:
+        """What a tensor of the checkpoint may be of."""
+        return FLOATS
+
     def _convolutions(self) -> list[tuple[str, int]]:
         if not self.use_short_conv:
             return []
@@ -142,8 +148,3 @@ _SIZES = (
     "hidden_ratio",
     "max_position_embeddings",
 )
-
-
-def _check_integer(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigError(name, value, f"an integer from {low} to {high}")

@@ -49,12 +49,11 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import strides
 from sterna.passes.control_buffers import IN_PLACE, control_blocks
 from sterna.passes.plan_memory import check_blocks, needs_memory
-from sterna.targets.cpu.dot import dot_function
 from sterna.targets.cpu.instructions import POINTER, index, load, loop, mul, offset
 from sterna.targets.cpu.isa import Isa, find_isa
 from sterna.targets.cpu.kernel import Signature, kernel_function
 from sterna.targets.cpu.kernels import emitter
-from sterna.targets.cpu.project import widths
+from sterna.targets.cpu.project import packed_rows
 from sterna.targets.cpu.region import Lanes, machine_type
 from sterna.targets.cpu.views import load_element
 from sterna.targets.interface import integer_attribute
@@ -129,8 +128,8 @@ def same_pattern(op: Operation, other: Operation) -> bool:
 def make_kernels(names: dict[Operation, str], isa: Isa, max_rows: int) -> list[func.FuncOp]:
     """A function for each name, and the inner products that they call."""
     firsts = {name: op for op, name in reversed(names.items())}
-    tiles = sorted({n for op in firsts.values() for n in widths(op)})
-    kernels = [dot_function(n, isa) for n in tiles]
+    packed = sorted({row for op in firsts.values() for row in packed_rows(op)})
+    kernels = [row.dot_function(isa) for row in packed]
     for name in dict.fromkeys(names.values()):
         op = firsts[name]
         kernels.append(kernel_function(name, op, emitter(op), isa, max_rows))

@@ -5,9 +5,9 @@ A tile (`EncodingAttr`, format i2) is 4 rows of 64 bytes; byte b of a row holds 
 lie one after the other along K, so that each `dot` reads one linear stream, and the four rows share the
 loads of the activations.
 
-`dot(weights, q, tiles)` gives the four int32 sums of field * q over K. Their caller subtracts sum(q) once a
-row, which makes them sums of w * q: exact, as padded columns have q = 0. All sums are of int32 or proved to
-fit below.
+`dot(weights, q, columns)` gives the four int32 sums of field * q over K, in whole tiles. Their caller
+subtracts sum(q) over the same columns once a row, which makes them sums of w * q (`packed.py`). All sums are
+of int32 or proved to fit below.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 
-from xdsl.builder import ImplicitBuilder
-from xdsl.dialects import func
 from xdsl.dialects.builtin import VectorType, i8, i16, i32
-from xdsl.ir import Attribute, Block, Region, SSAValue
+from xdsl.ir import Attribute, SSAValue
 
 from sterna.targets.cpu.instructions import (
-    POINTER,
     add,
     bitand,
     bitcast,
@@ -36,15 +33,12 @@ from sterna.targets.cpu.instructions import (
     mul,
     offset,
     prefetch,
-    sext,
     shift_left,
     shift_right,
     shuffle,
     smin,
-    tree,
     vector_type,
 )
-from sterna.targets.cpu.isa import Isa
 
 TILE_ROWS = 4
 TILE_COLUMNS = 256
@@ -53,6 +47,7 @@ TILE_BYTES = TILE_ROWS * ROW_BYTES
 FIELDS = 4
 MAX_TILES = (1 << 22) // TILE_COLUMNS
 """A lane of AVX-512 adds 4 products a tile, the largest 2^7 * 2^7 (field 3 in place times -128): at most 2^30."""
+MAX_COLUMNS = MAX_TILES * TILE_COLUMNS
 
 AVX2_GROUP = 4
 BASELINE_GROUP = 2
@@ -64,10 +59,10 @@ PREFETCH_BYTES = 2048
 SUMS = vector_type(i32, TILE_ROWS)
 
 Dot = Callable[[SSAValue, SSAValue, int], SSAValue]
-"""(address of a row of tiles, address of a row of int8, tiles) -> vector<4xi32>"""
+"""(address of a row of tiles, address of a row of int8, columns) -> vector<4xi32>"""
 
 
-def dot_avx512vnni(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
+def dot_avx512vnni(weights: SSAValue, q: SSAValue, columns: int) -> SSAValue:
     """A row of a tile is one register, and its fields are masked where they are, never shifted.
 
     Field f counts 4^f times in its own accumulator, and one shift at the end, exact, takes that out.
@@ -89,12 +84,12 @@ def dot_avx512vnni(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
         return result
 
     zero = constant(0, sums)
-    totals = loop(index(0), index(tiles), step, [zero] * (TILE_ROWS * FIELDS))
+    totals = loop(index(0), index(columns // TILE_COLUMNS), step, [zero] * (TILE_ROWS * FIELDS))
     by_row = [totals[r * FIELDS : (r + 1) * FIELDS] for r in range(TILE_ROWS)]
-    return _sum_rows([reduce(add, [shift_right(t, 2 * f) for f, t in enumerate(row)]) for row in by_row])
+    return sum_rows([reduce(add, [shift_right(t, 2 * f) for f, t in enumerate(row)]) for row in by_row])
 
 
-def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
+def dot_avx2(weights: SSAValue, q: SSAValue, columns: int) -> SSAValue:
     """`vpmaddubsw` multiplies 32 unsigned fields by 32 signed bytes and adds neighbours, in saturating int16.
 
     Nothing saturates: fields 0 and 2 (the latter after a shift) are at most 2, a pair at most 2 * 2 * 128 =
@@ -130,10 +125,10 @@ def dot_avx2(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
         return call_intrinsic("llvm.x86.avx2.pmadd.wd", [both, constant(1, words)], sums)
 
     zero = [constant(0, words)] * (2 * TILE_ROWS)
-    return _sum_rows(_in_groups(tiles, AVX2_GROUP, step, zero, widen, sums))
+    return sum_rows(_in_groups(columns // TILE_COLUMNS, AVX2_GROUP, step, zero, widen, sums))
 
 
-def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
+def dot_baseline(weights: SSAValue, q: SSAValue, columns: int) -> SSAValue:
     """Plain vector IR on 128 bits, for SSE2, NEON and whatever LLVM has: bytes are lanes of int16, even and odd.
 
     A product is at most 2 * 128 = 2^8 in fields 0 and 2, which are shifted down, and 2^10 in fields 1 and
@@ -167,39 +162,10 @@ def dot_baseline(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
         return add(shift_right(shift_left(pairs, 16), 16), shift_right(pairs, 16))
 
     zero = [constant(0, words)] * (2 * TILE_ROWS)
-    return _sum_rows(_in_groups(tiles, BASELINE_GROUP, step, zero, widen, sums))
-
-
-def dot_name(tiles: int) -> str:
-    return f"dot_{tiles * TILE_COLUMNS}"
-
-
-def dot_function(tiles: int, isa: Isa) -> func.FuncOp:
-    """The inner product over that many tiles as a function, which all projections of that width call."""
-    block = Block(arg_types=[POINTER, POINTER])
-    weights, q = block.args
-    with ImplicitBuilder(block):
-        func.ReturnOp(DOTS[isa.name](weights, q, tiles))
-    types: tuple[list[Attribute], list[Attribute]] = ([POINTER, POINTER], [SUMS])
-    return func.FuncOp(dot_name(tiles), types, Region(block), visibility="private")
-
-
-def call_dot(weights: SSAValue, q: SSAValue, tiles: int) -> SSAValue:
-    return func.CallOp(dot_name(tiles), [weights, q], [SUMS]).results[0]
+    return sum_rows(_in_groups(columns // TILE_COLUMNS, BASELINE_GROUP, step, zero, widen, sums))
 
 
 DOTS: dict[str, Dot] = {"avx512vnni": dot_avx512vnni, "avx2": dot_avx2, "baseline": dot_baseline}
-
-
-def sum_activations(q: SSAValue, tiles: int) -> SSAValue:
-    """sum(q) over a row, as an i32. It runs once a row, so that plain vector IR is fast enough everywhere."""
-    bytes, sums = vector_type(i8, 16), vector_type(i32, 16)
-
-    def step(at: SSAValue, total: SSAValue) -> list[SSAValue]:
-        return [add(total, sext(load(offset(q, at), bytes, 16), i32))]
-
-    (total,) = loop(index(0), index(tiles * TILE_COLUMNS), step, [constant(0, sums)], step=16)
-    return tree(add, total)
 
 
 def _in_groups(
@@ -220,7 +186,7 @@ def _in_groups(
     return loop(index(0), index(tiles), add_group, [constant(0, sums)] * TILE_ROWS, step=group)
 
 
-def _sum_rows(rows: Sequence[SSAValue]) -> SSAValue:
+def sum_rows(rows: Sequence[SSAValue]) -> SSAValue:
     """The sums of four vectors of int32, as the four lanes of one."""
     while lanes_of(rows[0]) > 4:
         rows = [add(*halves(row)) for row in rows]

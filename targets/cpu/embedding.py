@@ -1,8 +1,8 @@
-"""Kernel of `ternary.embedding`: copies rows of the table, widening float16."""
+"""Kernel of `ternary.embedding`: copies rows of the table, widening float16 and bfloat16."""
 
 from __future__ import annotations
 
-from xdsl.dialects.builtin import f16, i16, i32, i64
+from xdsl.dialects.builtin import f16, f32, i16, i32, i64
 from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.layout import element_bytes
@@ -45,6 +45,11 @@ def widen_half(bits: SSAValue) -> SSAValue:
     return bitcast(bitor(value, sign), FLOATS)
 
 
+def widen_bfloat(bits: SSAValue) -> SSAValue:
+    """bfloat16, as sixteen i16, to float32, of which it is the upper half."""
+    return bitcast(shift_left(zext(bits, i32), 16), FLOATS)
+
+
 def emit_embedding(op: Operation, frame: Frame) -> None:
     tokens, table = frame.operands
     (result,) = frame.results
@@ -53,10 +58,10 @@ def emit_embedding(op: Operation, frame: Frame) -> None:
     token_bytes = element_bytes(tokens.type)
 
     def load_block(row: SSAValue, block: SSAValue) -> SSAValue:
-        if not is_tensor_of(table, f16):
+        if is_tensor_of(table, f32):
             return load_floats(row, block)
-        address = offset(row, mul(block, index(2 * LANES)))
-        return widen_half(load(address, vector_type(i16, LANES), 2 * LANES))
+        bits = load(offset(row, mul(block, index(2 * LANES))), vector_type(i16, LANES), 2 * LANES)
+        return widen_half(bits) if is_tensor_of(table, f16) else widen_bfloat(bits)
 
     def copy_block(block: SSAValue) -> None:
         def copy(*t: SSAValue) -> None:

@@ -6,13 +6,14 @@ import ctypes
 import os
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from sterna.targets.cpu.codegen import LoadedCode
-from sterna.targets.cpu.ports import ALIGNMENT, Array, Bytes, Port, aligned_bytes
+from sterna.targets.cpu.ports import ALIGNMENT, Array, Bytes, Port, States, aligned_bytes
 from sterna.targets.cpu.team import Team
-from sterna.targets.inputs import check_inputs, framework_shape
+from sterna.targets.inputs import check_capacity, check_input, check_inputs, count_rows, framework_shape
 from sterna.targets.program import InputError, Program
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
@@ -44,21 +45,48 @@ class CpuExecutable:
         self._entry = ENTRY(code.address(entry))
         # Kept, so that the addresses below stay theirs.
         self._memory = (_aligned(weights), aligned_bytes(program.arena_bytes), aligned_bytes(BARRIER_BYTES))
-        self._inputs = [Port(tensor) for tensor in program.inputs]
-        self._outputs = [Port(tensor) for tensor in program.outputs]
-        self._states = sum(tensor.is_state for tensor in program.inputs)
-        self._addresses = (ctypes.c_void_p * (len(self._memory) + len(self._inputs) + len(self._outputs)))()
-        self._write_addresses()
+        self._inputs = [Port(tensor) for tensor in program.inputs if not tensor.is_state]
+        self._outputs = [Port(tensor) for tensor in program.outputs if not tensor.is_state]
+        self._addresses = (
+            ctypes.c_void_p * (len(self._memory) + len(program.inputs) + len(program.outputs))
+        )()
         self._team = Team(self.threads)
         self._turn = threading.Lock()
+
+    @cached_property
+    def _states(self) -> States:
+        """Of calls that are given states."""
+        return States(self.program)
 
     def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """See `targets.Executable`."""
         arrays, rows = check_inputs(self.program, inputs)
+        plain = len(self._inputs)
         with self._turn:
-            return self._run(arrays, rows)
+            states = self._states
+            for port, array in zip(states.given, arrays[plain:], strict=True):
+                port.write(port.in_ir_shape(array, rows), rows)
+            results = self._run(arrays[:plain], rows, states)
+            return (*results, *(port.framework_array(rows) for port in states.left))
 
-    def _run(self, arrays: Sequence[Array], rows: int) -> tuple[Array, ...]:
+    def session(self) -> CpuSession:
+        """See `targets.Executable`."""
+        return CpuSession(self)
+
+    def run_in(self, states: States, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """The results for inputs without states, from these states on, which are then those after the last row."""
+        plain = [tensor for tensor in self.program.inputs if not tensor.is_state]
+        arrays = [check_input(tensor, value) for tensor, value in zip(plain, inputs, strict=True)]
+        rows = count_rows(plain, arrays)
+        with self._turn:
+            # No other state is looked at: reading a cache would copy it.
+            for port in (port for port in states.given if port.tensor.capacity is not None):
+                check_capacity(port.tensor, port.framework_array(rows), rows)
+            results = self._run(arrays, rows, states)
+            states.swap()
+        return results
+
+    def _run(self, arrays: Sequence[Array], rows: int, states: States) -> tuple[Array, ...]:
         if rows > self.program.max_rows and not self.program.in_pieces:
             raise InputError(
                 f"the inputs have T = {rows}, and this program takes at most {self.program.max_rows} at once: "
@@ -74,11 +102,11 @@ class CpuExecutable:
         for start in range(0, max(rows, 1), self.program.max_rows):
             end = min(start + self.program.max_rows, rows)
             if start:
-                self._swap_states()
+                states.swap()
             for source, port in zip(sources, self._inputs, strict=True):
                 if port.tensor.is_dynamic:
                     port.write(_piece(source, start, end, rows), end - start)
-            self._call(end - start)
+            self._call(end - start, states)
             for sink, port in zip(sinks, self._outputs, strict=True):
                 if port.tensor.is_dynamic:
                     port.read(_piece(sink, start, end, rows), end - start)
@@ -87,21 +115,25 @@ class CpuExecutable:
                 port.read(sink, rows)
         return tuple(results)
 
-    def _swap_states(self) -> None:
-        """What the states became is where they start in the next piece."""
-        for n in range(1, self._states + 1):
-            self._inputs[-n], self._outputs[-n] = self._outputs[-n], self._inputs[-n]
-        self._write_addresses()
-
-    def _write_addresses(self) -> None:
-        ports = (*self._inputs, *self._outputs)
-        addresses = [*(memory.ctypes.data for memory in self._memory), *(port.address for port in ports)]
-        for n, address in enumerate(addresses):
+    def _call(self, rows: int, states: States) -> None:
+        ports = (*self._inputs, *states.given, *self._outputs, *states.left)
+        places = [*(memory.ctypes.data for memory in self._memory), *(port.address for port in ports)]
+        for n, address in enumerate(places):
             self._addresses[n] = address
-
-    def _call(self, rows: int) -> None:
         array = ctypes.addressof(self._addresses)
         self._team.run(lambda thread: self._entry(array, rows, thread, self.threads))
+
+
+class CpuSession:
+    """A text whose states stay where the kernels write them, a cache in its place."""
+
+    def __init__(self, executable: CpuExecutable) -> None:
+        self._executable = executable
+        self._states = States(executable.program)
+
+    def run(self, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """See `targets.Session`."""
+        return self._executable.run_in(self._states, inputs)
 
 
 def _piece(array: Array, start: int, end: int, rows: int) -> Array:

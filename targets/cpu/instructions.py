@@ -114,6 +114,16 @@ lshr = _binary(llvm.LShrOp)
 ashr = _binary(llvm.AShrOp)
 
 
+def add_bytes(lhs: SSAValue, rhs: SSAValue) -> SSAValue:
+    """lhs + rhs, as one instruction: of a chain of additions LLVM makes multiplications, which vectors of bytes lack.
+
+    It does not look into additions with a mask, here of all lanes, before it turns them into plain ones.
+    """
+    type, lanes = lhs.type, lanes_of(lhs)
+    arguments = [lhs, rhs, constant(1, vector_type(i1, lanes)), constant(lanes, i32)]
+    return call_intrinsic(f"llvm.vp.add.{_mangled(type)}", arguments, type)
+
+
 def shift_left(value: SSAValue, bits: int) -> SSAValue:
     return shl(value, constant(bits, value.type))
 

@@ -11,6 +11,7 @@ from xdsl.ir import Operation
 
 from sterna.dialects import ternary
 from sterna.dialects.errors import CompileError
+from sterna.targets.cpu.attention import emit_attention, emit_positions, emit_rotate
 from sterna.targets.cpu.elementwise import emit_elementwise
 from sterna.targets.cpu.embedding import emit_embedding
 from sterna.targets.cpu.indexing import emit_gather, emit_top_k, emit_windows
@@ -54,15 +55,18 @@ KERNELS: dict[type[Operation], Callable[[Any, Frame], None]] = {
     tensor.ReshapeOp: emit_reshape,
     tensor.SplatOp: emit_filled,
     ternary.AccumulateOp: emit_accumulate,
+    ternary.AttentionOp: emit_attention,
     ternary.ConvolveOp: emit_convolve,
     ternary.DequantizeOp: emit_dequantize,
     ternary.ElementwiseOp: emit_elementwise,
     ternary.EmbeddingOp: emit_embedding,
     ternary.GatherOp: emit_gather,
     ternary.NormQuantizeOp: emit_norm_quantize,
+    ternary.PositionsOp: emit_positions,
     ternary.ProjectOp: emit_project,
     ternary.QuantizeOp: emit_quantize,
     ternary.RmsNormOp: emit_rms_norm,
+    ternary.RotateOp: emit_rotate,
     ternary.ScanOp: emit_scan,
     ternary.ThresholdOp: emit_threshold,
     ternary.TopKOp: emit_top_k,

@@ -7,7 +7,6 @@ from xdsl.ir import SSAValue
 
 from sterna.dialects.numerics import LANES
 from sterna.dialects.ternary import AccumulateOp, DequantizeOp, tensor
-from sterna.targets.cpu.dot import sum_activations
 from sterna.targets.cpu.instructions import (
     INTS,
     fmul,
@@ -21,26 +20,27 @@ from sterna.targets.cpu.instructions import (
     sub,
 )
 from sterna.targets.cpu.kernel import Frame, blocks_of, each, store_floats, vector_at
-from sterna.targets.cpu.project import accumulate, require_tiles, scaled, tiles_of
+from sterna.targets.cpu.packed import PackedRow, require_tiles
+from sterna.targets.cpu.project import accumulate, scaled
 from sterna.targets.cpu.sums import Sums, bytes_of, gathered_row
 
 
 def emit_accumulate(op: AccumulateOp, frame: Frame) -> None:
     x, w = frame.operands
     (out,) = frame.results
-    require_tiles(w, op)
+    require_tiles(w.type, op)
     if op.group_count != 1:
         emit_accumulate_groups(op, frame)
         return
     if tensor(op.x).element_type == f32:
         emit_accumulate_floats(op, frame)
         return
-    columns, channels = x.columns, out.columns
-    assert columns is not None and channels is not None
+    channels, packed = out.columns, PackedRow.of(w.type)
+    assert channels is not None
 
     def row(*t: SSAValue) -> None:
         q = x.row(*t)
-        total = splat(sum_activations(q, tiles_of(columns)))
+        total = splat(packed.sum_activations(q))
 
         def block(number: SSAValue) -> None:
             sums = sub(accumulate(w, q, number), total)

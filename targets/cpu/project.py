@@ -15,10 +15,8 @@ from xdsl.dialects import llvm
 from xdsl.dialects.builtin import f32, i8, i32
 from xdsl.ir import Operation, SSAValue
 
-from sterna.dialects.encodings import encoding_of
-from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import AccumulateOp, ConvolveOp, ProjectOp, tensor
-from sterna.targets.cpu.dot import MAX_TILES, TILE_BYTES, TILE_COLUMNS, TILE_ROWS, call_dot, sum_activations
+from sterna.targets.cpu.dot import TILE_ROWS
 from sterna.targets.cpu.elementwise import load_broadcast
 from sterna.targets.cpu.instructions import (
     add,
@@ -35,6 +33,7 @@ from sterna.targets.cpu.instructions import (
     sub,
 )
 from sterna.targets.cpu.kernel import Buffer, Extent, Frame, blocks_of, load_floats, store_floats
+from sterna.targets.cpu.packed import PackedRow, require_tiles
 from sterna.targets.cpu.region import vectorise
 
 CHANNELS = 16
@@ -53,13 +52,14 @@ def emit_project(op: Operation, frame: Frame) -> None:
     rows = q[0].rows
     assert out.columns is not None
     for weight in weights:
-        require_tiles(weight, op)
-    sums = SumTable.of(q, rows, frame)
+        require_tiles(weight.type, op)
+    packed = [PackedRow.of(weight.type) for weight in weights]
+    sums = SumTable.of(q, list(zip(op.reads.get_values(), packed, strict=True)), rows, frame)
 
     def product(block: SSAValue, t: Sequence[SSAValue], j: int) -> SSAValue:
         """y_j of a block of channels at row t."""
         read = op.reads.get_values()[j]
-        total = sub(accumulate(weights[j], q[read].row(*t), block), splat(sums.at(read, t)))
+        total = sub(accumulate(weights[j], q[read].row(*t), block), splat(sums.at(read, packed[j], t)))
         step = load(steps[read].at(*t), f32, 4)
         return fmul(int_to_float(total), scaled(step, scales[j], block))
 
@@ -84,44 +84,56 @@ def scaled(step: SSAValue, scale: Buffer, block: SSAValue) -> SSAValue:
 
 @dataclass(frozen=True)
 class SumTable:
-    """sum(q[t]) for every quantized input and row, on this thread's stack; of rows of many axes, where asked for."""
+    """The sum of q[t] over the columns that a `dot` reads, for every quantized input and row.
+
+    It is on this thread's stack; of rows of many axes, a sum is found where it is asked for.
+    """
 
     pointer: SSAValue | None
     rows: int
     q: Sequence[Buffer]
+    sums: Sequence[tuple[int, PackedRow]]
+    """The input's number, and the columns."""
 
     @staticmethod
-    def of(q: Sequence[Buffer], rows: Sequence[Extent], frame: Frame) -> SumTable:
+    def of(
+        q: Sequence[Buffer],
+        reads: Sequence[tuple[int, PackedRow]],
+        rows: Sequence[Extent],
+        frame: Frame,
+    ) -> SumTable:
+        sums = list(dict.fromkeys(reads))
         if len(rows) > 1:
-            return SumTable(None, 0, q)
+            return SumTable(None, 0, q, sums)
         capacity = next((frame.max_rows if extent is None else extent for extent in rows), 1)
-        space = llvm.AllocaOp(index(len(q) * max(capacity, 1)), i32, alignment=64).results[0]
-        table = SumTable(space, capacity, q)
+        space = llvm.AllocaOp(index(len(sums) * max(capacity, 1)), i32, alignment=64).results[0]
+        table = SumTable(space, capacity, q, sums)
 
-        def fill(number: int) -> None:
-            frame.each(rows, lambda *t: store(table.sum(number, t), table.address(space, number, t), 4))
+        def fill(read: int, packed: PackedRow) -> None:
+            def row(*t: SSAValue) -> None:
+                store(table.sum(read, packed, t), table.address(space, read, packed, t), 4)
 
-        for number in range(len(q)):
-            fill(number)
+            frame.each(rows, row)
+
+        for read, packed in sums:
+            fill(read, packed)
         return table
 
-    def at(self, number: int, t: Sequence[SSAValue]) -> SSAValue:
+    def at(self, read: int, packed: PackedRow, t: Sequence[SSAValue]) -> SSAValue:
         if self.pointer is None:
-            return self.sum(number, t)
-        return load(self.address(self.pointer, number, t), i32, 4)
+            return self.sum(read, packed, t)
+        return load(self.address(self.pointer, read, packed, t), i32, 4)
 
-    def sum(self, number: int, t: Sequence[SSAValue]) -> SSAValue:
-        columns = self.q[number].columns
-        assert columns is not None
-        return sum_activations(self.q[number].row(*t), tiles_of(columns))
+    def sum(self, read: int, packed: PackedRow, t: Sequence[SSAValue]) -> SSAValue:
+        return packed.sum_activations(self.q[read].row(*t))
 
-    def address(self, pointer: SSAValue, number: int, t: Sequence[SSAValue]) -> SSAValue:
-        place = index(number * self.rows)
+    def address(self, pointer: SSAValue, read: int, packed: PackedRow, t: Sequence[SSAValue]) -> SSAValue:
+        place = index(self.sums.index((read, packed)) * self.rows)
         return offset(pointer, mul(add(place, t[0]) if t else place, index(4)))
 
 
-def widths(op: Operation) -> set[int]:
-    """The numbers of tiles whose `dot_function` the kernel calls."""
+def packed_rows(op: Operation) -> set[PackedRow]:
+    """The rows of tiles whose inner product the kernel calls."""
     match op:
         case ProjectOp():
             weights = list(op.weights)
@@ -129,11 +141,9 @@ def widths(op: Operation) -> set[int]:
             weights = [op.w]
         case _:
             weights = []
-    return {tiles_of(tensor(weight).get_shape()[1]) for weight in weights}
-
-
-def tiles_of(columns: int) -> int:
-    return -(-columns // TILE_COLUMNS)
+    for weight in weights:
+        require_tiles(tensor(weight), op)
+    return {PackedRow.of(tensor(weight)) for weight in weights}
 
 
 def accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue) -> SSAValue:
@@ -142,27 +152,13 @@ def accumulate(weights: Buffer, q_row: SSAValue, block: SSAValue) -> SSAValue:
     Weights are padded to whole tiles of 4 rows, not of 16: the last block repeats the last tile instead of
     reading on, into channels that are padding of the result.
     """
-    channels, columns = weights.type.get_shape()
-    tiles = tiles_of(columns)
+    channels, row = weights.type.get_shape()[0], PackedRow.of(weights.type)
     last = -(-channels // TILE_ROWS) - 1
     parts: list[SSAValue] = []
     for part in range(CHANNELS // TILE_ROWS):
         tile_row = add(mul(block, index(CHANNELS // TILE_ROWS)), index(part))
         if (last + 1) * TILE_ROWS % CHANNELS:
             tile_row = smin(tile_row, index(last))
-        address = offset(weights.pointer, mul(tile_row, index(tiles * TILE_BYTES)))
-        parts.append(call_dot(address, q_row, tiles))
+        address = offset(weights.pointer, mul(tile_row, index(row.bytes)))
+        parts.append(row.call_dot(address, q_row))
     return concatenate(parts)
-
-
-def require_tiles(weights: Buffer, op: Operation) -> None:
-    encoding = encoding_of(weights.type)
-    if encoding is None or encoding.tile_rows != TILE_ROWS:
-        raise CompileError(
-            f"the CPU target reads trits in tiles of {TILE_ROWS} rows, not {weights.type}", op.location
-        )
-    if weights.type.get_shape()[1] > MAX_TILES * TILE_COLUMNS:
-        raise CompileError(
-            f"{weights.type}: the CPU target adds at most {MAX_TILES * TILE_COLUMNS} columns exactly",
-            op.location,
-        )

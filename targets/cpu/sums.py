@@ -18,9 +18,9 @@ from xdsl.dialects.builtin import DYNAMIC_INDEX, f32, i8, i32
 from xdsl.ir import Attribute, Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
-from sterna.dialects.layout import round_up
+from sterna.dialects.layout import I8_ROW_BYTES, round_up
 from sterna.dialects.ternary import AccumulateOp, ConvolveOp, tensor
-from sterna.targets.cpu.dot import TILE_BYTES, TILE_COLUMNS, TILE_ROWS, call_dot, sum_activations
+from sterna.targets.cpu.dot import TILE_ROWS
 from sterna.targets.cpu.float_dot import sum_signed
 from sterna.targets.cpu.instructions import (
     add,
@@ -42,7 +42,7 @@ from sterna.targets.cpu.instructions import (
     vector_type,
 )
 from sterna.targets.cpu.kernel import Buffer, Frame, each
-from sterna.targets.cpu.project import require_tiles, tiles_of
+from sterna.targets.cpu.packed import PackedRow, require_tiles
 
 LINE = 64
 """Bytes of a cache line, at which stack memory starts."""
@@ -66,13 +66,17 @@ class Sums:
         return self.weights.type.get_shape()[1]
 
     @property
+    def packed(self) -> PackedRow:
+        return PackedRow.of(self.weights.type)
+
+    @property
     def channels(self) -> int:
         return self.weights.type.get_shape()[0]
 
     @property
     def group_bytes(self) -> int:
         """From one group's columns to the next where they are gathered."""
-        return round_up(self.columns, TILE_COLUMNS) * (4 if self.element == f32 else 1)
+        return round_up(self.columns, I8_ROW_BYTES) * (4 if self.element == f32 else 1)
 
     @property
     def gathered_bytes(self) -> int:
@@ -81,7 +85,7 @@ class Sums:
     @staticmethod
     def of(op: AccumulateOp | ConvolveOp, frame: Frame) -> Sums:
         weights = frame.operands[1]
-        require_tiles(weights, op)
+        require_tiles(weights.type, op)
         return Sums(weights, tensor(op.x).element_type, op.group_count, frame.scratch)
 
     def emit(self, columns: SSAValue, out: SSAValue) -> None:
@@ -115,15 +119,14 @@ class Sums:
         return -(-self.channels // TILE_ROWS)
 
     def _total(self, columns: SSAValue) -> SSAValue | None:
-        return None if self.element == f32 else sum_activations(columns, tiles_of(self.columns))
+        return None if self.element == f32 else self.packed.sum_activations(columns)
 
     def _products(self, tile_row: SSAValue, columns: SSAValue, total: SSAValue | None) -> list[SSAValue]:
         """The sums by the four channels of a row of tiles: one vector, or four scalars."""
-        tiles = tiles_of(self.columns)
-        weights = offset(self.weights.pointer, mul(tile_row, index(tiles * TILE_BYTES)))
+        weights = offset(self.weights.pointer, mul(tile_row, index(self.packed.bytes)))
         if total is None:
-            return sum_signed(weights, columns, self.columns)
-        return [sub(call_dot(weights, columns, tiles), splat(total, TILE_ROWS))]
+            return sum_signed(weights, columns, self.packed.format, self.columns)
+        return [sub(self.packed.call_dot(weights, columns), splat(total, TILE_ROWS))]
 
     def four(self, tile_row: SSAValue, columns: SSAValue, total: SSAValue | None, out: SSAValue) -> None:
         """A result's row ends at a multiple of sixteen elements, so that the last four may be more than there are."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ from sterna.targets import TO_FUSED
 from sterna.targets.cpu import codegen
 from sterna.targets.cpu.executable import CpuExecutable
 from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa, host_flags
+from sterna.targets.options import ENCODING, encoding_option, pipeline_text
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -48,11 +50,21 @@ def emulated_name(isa: str) -> str:
     return f"kernels.{isa}.emulated.o"
 
 
+@dataclass(frozen=True)
 class CpuTarget:
+    """`configured` gives the same target with another encoding of weights."""
+
     name: ClassVar = "cpu"
     emits: ClassVar = ("llvm", "asm")
     takes_threads: ClassVar = True
     """Whoever loads a program chooses the number of threads; a target without this has its own way."""
+
+    options: ClassVar = (ENCODING,)
+
+    encoding: str = ENCODING.default
+
+    def configured(self, values: Mapping[str, str]) -> CpuTarget:
+        return CpuTarget(encoding_option(self.name, values))
 
     def describe_host(self) -> list[str]:
         flags, machine = host_flags(), platform.machine()
@@ -70,7 +82,8 @@ class CpuTarget:
         return {each.name: each for each in passes}
 
     def pipeline(self, *, max_rows: int = 64) -> str:
-        return f"{','.join(PIPELINE)}{{max-rows={max_rows}}}"
+        options = {"choose-encodings": f"encoding={self.encoding}", "plan-memory": f"max-rows={max_rows}"}
+        return pipeline_text(PIPELINE, options)
 
     def emit(self, planned: ModuleOp, kind: str, *, isa: str | None = None) -> str:
         from sterna.targets.cpu.lowering import llvm_ir

@@ -66,6 +66,10 @@ class Child:
         self._process.terminate()
         self._process.wait()
 
+    @property
+    def is_closed(self) -> bool:
+        return self._process.stdin is None or self._process.stdin.closed
+
     def ask(self, message: Message, arrays: Sequence[Array] = ()) -> list[Array]:
         assert self._process.stdin is not None and self._process.stdout is not None
         with self._turn:
@@ -99,5 +103,5 @@ class ChildEngine:
         return self._child.ask({"run": self._number, "texts": texts, "length": length}, arrays)
 
     def __del__(self) -> None:
-        if hasattr(self, "_number") and self._child is start():
+        if hasattr(self, "_number") and self._child is start() and not self._child.is_closed:
             self._child.ask({"drop": self._number})

@@ -13,8 +13,11 @@ import triton.language as tl
 
 from sterna.targets.triton.runtime import INTERPRETED, Batch
 
-STATES: list[int] = []
-"""The columns of every state."""
+STATES: list[tuple[tuple[int, ...], torch.dtype]] = []
+"""The shape of every state, of one text, and its elements."""
+
+CAPACITY: int | None = None
+"""The most tokens of a text, if it has a cache."""
 
 
 def forward(batch, weights, tokens, *states) -> tuple[torch.Tensor, ...]:
@@ -75,7 +78,9 @@ class Decoder:
     def __init__(self, weights: dict[str, torch.Tensor], device: torch.device, texts: int = 1) -> None:
         self.weights, self.texts, self.device = weights, texts, device
         batch = self.batch(1)
-        self.states = [batch.empty((texts, columns), torch.float32).zero_() for columns in STATES]
+        self.states = [batch.empty((texts, *shape), dtype).zero_() for shape, dtype in STATES]
+        self.fed = 0
+        """Tokens of each text so far. The kernels have a count of their own among the states."""
         self.tokens = torch.zeros(texts, dtype=torch.int64, device=device)
         """The likeliest next ones after a step or a prompt; what the next step is fed."""
         self.logits = torch.empty(0, device=device)
@@ -87,11 +92,20 @@ class Decoder:
 
     def reset(self) -> None:
         """New texts."""
+        self.fed = 0
         for state in self.states:
             state.zero_()
 
+    def count(self, tokens: int) -> None:
+        if CAPACITY is not None and self.fed + tokens > CAPACITY:
+            raise ValueError(
+                f"{self.fed} tokens and {tokens} more are not in the context of {CAPACITY} tokens"
+            )
+        self.fed += tokens
+
     def prompt(self, tokens: torch.Tensor) -> None:
         """Feeds `[texts, T]` tokens."""
+        self.count(tokens.shape[1])
         length = max(PIECE // self.texts, 1)
         for start in range(0, tokens.shape[1], length):
             piece = tokens[:, start : start + length]
@@ -102,6 +116,7 @@ class Decoder:
 
     def step(self) -> None:
         """Feeds `tokens`."""
+        self.count(1)
         if self.graph is None and self.device.type == "cuda" and not INTERPRETED:
             self.capture()
         if self.graph is None:

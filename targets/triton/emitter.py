@@ -24,9 +24,9 @@ from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
 from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp, tensor
 from sterna.passes.operands import tensors_read
-from sterna.targets.interface import entry_values, find_entry, integer_attribute
+from sterna.targets.interface import entry_values, find_entry, integer_attribute, text_capacity
 from sterna.targets.row_wise import is_row_wise
-from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape
+from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape, element
 from sterna.targets.triton.loops import emitter_of
 from sterna.targets.triton.products import emit_accumulate, emit_project
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
@@ -105,9 +105,17 @@ class Emitter:
         states = [each for each in given if each.is_state]
         if not (self.file.row_wise and len(plain) == 2 and states and is_tokens(plain[0].value)):
             return []
-        columns = [str(Shape.of(each.value).columns) for each in states]
-        names = set(definitions("decoding.py")) - {"forward", "STATES"}
-        table = [*listed("STATES = [", columns, "]"), '"""The columns of every state."""']
+        shapes = [
+            f"({Shape.of(each.value).sizes}, {TORCH[element(each.value, self.entry)]})" for each in states
+        ]
+        names = set(definitions("decoding.py")) - {"forward", "STATES", "CAPACITY"}
+        table = [
+            *listed("STATES = [", shapes, "]"),
+            '"""The shape of every state, of one text, and its elements."""',
+        ]
+        found = (text_capacity(each.value, self.functions) for each in states)
+        capacity = min((each for each in found if each is not None), default=None)
+        table += ["", f"CAPACITY = {capacity}", '"""The most tokens of a text, if it has a cache."""']
         return [["", "", *table], *copied("decoding.py", names)]
 
     def refuse_unknown(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sterna.dialects.errors import CompileError
-from sterna.targets.inputs import check_inputs, framework_shape, ir_shape
+from sterna.targets.inputs import check_inputs, check_room, framework_shape, ir_shape
 from sterna.targets.program import InputError, Program
 from sterna.targets.triton.child import ChildEngine
 from sterna.targets.triton.engine import (
@@ -86,7 +86,7 @@ class TritonExecutable:
         """See `targets.Executable`. None under the interpreter in another process."""
         if not isinstance(self._engine, Engine) or (decoder := self._engine.decoder()) is None:
             return None
-        return TritonDecoder(self._engine, decoder)
+        return TritonDecoder(self._engine, decoder, self.program.context)
 
     def texts(self, count: int) -> TritonTexts | None:
         """See `targets.Executable`. None under the interpreter in another process."""
@@ -117,10 +117,11 @@ class TritonExecutable:
 class TritonDecoder:
     """One text on the device: what comes back from a step is a token."""
 
-    def __init__(self, engine: Engine, decoder: Any) -> None:
-        self._engine, self._decoder = engine, decoder
+    def __init__(self, engine: Engine, decoder: Any, context: int | None) -> None:
+        self._engine, self._decoder, self._context = engine, decoder, context
 
     def feed(self, tokens: Array) -> None:
+        check_room(self._context, self._decoder.fed, tokens.size)
         given = self._engine.on_device(tokens.astype(np.int64).reshape(1, -1))
         if tokens.size == 1:
             self._decoder.tokens.copy_(given[0])
@@ -151,6 +152,7 @@ class TritonTexts:
             logits.append(alone.logits[0])
             for state, one in zip(together.states, alone.states, strict=True):
                 state[text].copy_(one[0])
+        together.count(max(tokens.size for tokens in prompts))
         together.logits = self._engine.torch.stack(logits)
 
     def step(self, tokens: Array) -> None:

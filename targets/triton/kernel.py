@@ -14,6 +14,7 @@ from xdsl.dialects.builtin import (
     FloatAttr,
     IntegerAttr,
     TensorType,
+    bf16,
     f16,
     f32,
     i1,
@@ -24,7 +25,7 @@ from xdsl.dialects.builtin import (
 )
 from xdsl.ir import Attribute, Operation, SSAValue
 
-from sterna.dialects.encodings import encoding_of, is_trits
+from sterna.dialects.encodings import EncodingAttr, encoding_of, is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import row_elements
 from sterna.dialects.ternary import tensor
@@ -34,6 +35,7 @@ from sterna.targets.triton.source import Kernel, Names, Param, call
 POINTERS: dict[Attribute, str] = {
     f32: "*fp32",
     f16: "*fp16",
+    bf16: "*bf16",
     i1: "*u8",
     i8: "*i8",
     i16: "*i16",
@@ -43,6 +45,7 @@ POINTERS: dict[Attribute, str] = {
 TORCH: dict[Attribute, str] = {
     f32: "torch.float32",
     f16: "torch.float16",
+    bf16: "torch.bfloat16",
     i1: "torch.uint8",
     i8: "torch.int8",
     i16: "torch.int16",
@@ -52,6 +55,7 @@ TORCH: dict[Attribute, str] = {
 TRITON: dict[str, str] = {
     "*fp32": "tl.float32",
     "*fp16": "tl.float16",
+    "*bf16": "tl.bfloat16",
     "*i8": "tl.int8",
     "*i16": "tl.int16",
     "*i32": "tl.int32",
@@ -275,11 +279,12 @@ def constant_text(op: arith.ConstantOp) -> str:
             raise CompileError(f"a constant of type {op.result.type} is no number", op.location)
 
 
-def tile_rows_of(weight: SSAValue, op: Operation) -> int:
+def encoding(weight: SSAValue, op: Operation) -> EncodingAttr:
+    """How a weight is packed."""
     type = cast("TensorType[Attribute]", weight.type)
-    if (encoding := encoding_of(type)) is None:
+    if (found := encoding_of(type)) is None:
         raise CompileError(f"the GPU target reads packed trits, not {type}", op.location)
-    return encoding.tile_rows
+    return found
 
 
 def number_text(value: float) -> str:

@@ -19,8 +19,10 @@ from xdsl.ir import Attribute, Operation, SSAValue
 from sterna.dialects.contraction import loops_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import I8_ROW_BYTES, ROW_ELEMENTS
-from sterna.dialects.ternary import ElementwiseOp, ThresholdOp
+from sterna.dialects.ternary import AttentionOp, ElementwiseOp, PositionsOp, RotateOp, ThresholdOp
 from sterna.dialects.ternary import tensor as type_of
+from sterna.targets.triton.attention import emit_attention, emit_positions, emit_rotate
+from sterna.targets.triton.contraction import DenseProduct, emit_dense
 from sterna.targets.triton.kernel import Builder, Host, Shape, default_name, element, place, product_text
 from sterna.targets.triton.region import Region, full
 
@@ -124,7 +126,16 @@ def finish(loops: Loops, outs: Sequence[SSAValue], texts: Sequence[str]) -> None
     loops.launch()
 
 
+def emit_matmul(op: linalg.MatmulOp, host: Host) -> None:
+    if (product := DenseProduct.of(op)) is None:
+        raise CompileError("the GPU target has products of matrices of float32 alone", op.location)
+    emit_dense(op, product, host)
+
+
 def emit_generic(op: linalg.GenericOp, host: Host) -> None:
+    if len(op.inputs) == 2 and (product := DenseProduct.of(op)) is not None:
+        emit_dense(op, product, host)
+        return
     maps = [loops_of(each.data) for each in op.indexing_maps]
     if any(kind.data != IteratorType.PARALLEL for kind in op.iterator_types) or None in maps:
         raise CompileError("the GPU target has no kernel for a linalg.generic that reduces", op.location)
@@ -257,11 +268,15 @@ def emit_reduce(op: linalg.ReduceOp, host: Host) -> None:
 Emit = Callable[[Any, Host], None]
 
 LOOPS: dict[type[Operation], Emit] = {
+    AttentionOp: emit_attention,
     ElementwiseOp: emit_elementwise,
+    PositionsOp: emit_positions,
+    RotateOp: emit_rotate,
     ThresholdOp: emit_threshold,
     linalg.BroadcastOp: emit_moved,
     linalg.FillOp: emit_filled,
     linalg.GenericOp: emit_generic,
+    linalg.MatmulOp: emit_matmul,
     linalg.ReduceOp: emit_reduce,
     linalg.TransposeOp: emit_moved,
     tensor.CastOp: emit_reshape,

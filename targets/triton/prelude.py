@@ -166,6 +166,48 @@ def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
 
 
 @triton.jit
+def attention_scores(q, keys, j, count, ROW: tl.constexpr, D: tl.constexpr):
+    """sum over d of q[d] * keys[j, d] for rows j of a cache, in 16 strided partial sums and a halving tree: `[j]`."""
+    lane = tl.arange(0, 16)
+    partial = tl.zeros([j.shape[0], 16], tl.float32)
+    rows = keys + (j.to(tl.int64) * ROW)[:, None]
+    for start in tl.static_range(0, D, 16):
+        inside = start + lane < D
+        x = tl.load(q + start + lane, mask=inside, other=0.0)
+        key = tl.load(rows + (start + lane)[None, :], mask=(j < count)[:, None] & inside[None, :], other=0.0)
+        partial += x[None, :] * key
+    return halving_trees(partial, 16)
+
+
+@triton.jit
+def dense_sums(
+    x,
+    w,
+    t,
+    m,
+    rows,
+    M: tl.constexpr,
+    K: tl.constexpr,
+    X_ROW: tl.constexpr,
+    W_CHANNEL: tl.constexpr,
+    W_COLUMN: tl.constexpr,
+):
+    """sum over k of x[t, k] * w[m, k] in 16 strided partial sums and a halving tree: `[t, m]`."""
+    ROWS: tl.constexpr = t.shape[0]
+    CHANNELS: tl.constexpr = m.shape[0]
+    lane = tl.arange(0, 16)
+    partial = tl.zeros([ROWS, CHANNELS, 16], tl.float32)
+    channels = w + m.to(tl.int64) * W_CHANNEL
+    for start in range(0, K, 16):
+        k = start + lane
+        left = tl.load(x + (t * X_ROW)[:, None] + k[None, :], (t < rows)[:, None] & (k < K)[None, :], 0.0)
+        inside = (m < M)[:, None] & (k < K)[None, :]
+        right = tl.load(channels[:, None] + (k * W_COLUMN)[None, :], inside, 0.0)
+        partial += left[:, None, :] * right[None, :, :]
+    return tl.reshape(halving_trees(tl.reshape(partial, [ROWS * CHANNELS, 16]), 16), [ROWS, CHANNELS])
+
+
+@triton.jit
 def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
     """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
     lane = tl.arange(0, LANES)
@@ -291,11 +333,10 @@ def i2_vector_product(
 
 @triton.jit
 def fetch(
-    w, M: tl.constexpr, K: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr
+    w, M: tl.constexpr, ROW: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr
 ):
-    """Asks for the packed rows of a program before its turn comes: the L2 cache has them when it does."""
+    """Asks for a program's packed rows, of ROW bytes each, before its turn comes: then the L2 cache has them."""
     if OVERLAP and not MANY:
-        ROW: tl.constexpr = (K + 255) // 256 * 64
         LINES: tl.constexpr = (CHANNELS * ROW + 128 * SPLIT - 1) // (128 * SPLIT)
         line = tl.program_id(2) * LINES + tl.minimum(tl.arange(0, triton.next_power_of_2(LINES)), LINES - 1)
         byte = tl.program_id(0).to(tl.int64) * (CHANNELS * ROW) + line * 128
@@ -343,5 +384,106 @@ def i2_matrix_product(w, q, m, t, rows, M: tl.constexpr, K: tl.constexpr, TILE_R
         for field in tl.static_range(4):
             trits = ((packed >> (2 * field)) & 3).to(tl.int8) - 1
             x = tl.load(q_at + (tile * 256 + field * 64), (t < rows)[None, :], 0)
+            acc = tl.dot(trits, x, acc, out_dtype=tl.int32)
+    return tl.trans(acc)
+
+
+@triton.jit
+def digits_dot4(even, odd, q, total, DP4A: tl.constexpr):
+    """total + the products of four digits, the bytes 1 and 3 of `even` and of `odd`, and the bytes of `q`."""
+    if DP4A:
+        return tl.inline_asm_elementwise(
+            "{ .reg .b32 digits; prmt.b32 digits, $1, $2, 0x7351; dp4a.u32.s32 $0, digits, $3, $4; }",
+            "=r,r,r,r,r",
+            [even, odd, q, total],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        return dot4(((even >> 8) & 0x00FF00FF) | (odd & -0x00FF0100), q, total, False)
+
+
+@triton.jit
+def b3_vector_product(
+    w,
+    q,
+    m,
+    t,
+    rows,
+    M: tl.constexpr,
+    K: tl.constexpr,
+    TILE_ROWS: tl.constexpr,
+    TILES: tl.constexpr,
+    SPLIT: tl.constexpr,
+    DP4A: tl.constexpr,
+):
+    """sum over k of q[t, k] * w[m, k], for few rows: int32 `[t, m]`. A program's threads share the columns, or,
+    where SPLIT programs do, its part of them.
+
+    A byte holds the trits + 1 of five columns, 16 apart, in base 3, as a fraction of 256: three times it is 256 times
+    the first digit, plus the byte of the others. The bytes of a 32-bit word are tripled two at a time, where each has
+    16 bits. A thread's 16 bytes of trits meet five times 16 bytes of activations; the last may lie beyond a row's end,
+    where trits are zero, and are not read.
+    """
+    ACROSS: tl.constexpr = (K + 79) // 80
+    ROW_WORDS: tl.constexpr = (K + 255) // 256 * 64
+    READ_WORDS: tl.constexpr = min(ACROSS * 20, ROW_WORDS)
+    ROWS: tl.constexpr = t.shape[0]
+    CHANNELS: tl.constexpr = m.shape[0]
+    word = tl.arange(0, TILES * 16)
+    tile = word // 4
+    rows_of_tiles = (m // TILE_ROWS) * (ACROSS * TILE_ROWS * 4) + (m % TILE_ROWS) * 4
+    packed_row = w.to(tl.pointer_type(tl.int32)) + rows_of_tiles
+    q_row = q.to(tl.pointer_type(tl.int32)) + t.to(tl.int64) * ROW_WORDS
+    q_rows = q_row[:, None, None] + tl.zeros([ROWS, CHANNELS, 1], tl.int32)
+    acc = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
+    EACH: tl.constexpr = (ACROSS + TILES * 4 * SPLIT - 1) // (TILES * 4 * SPLIT) * (TILES * 4)
+    begin = tl.program_id(2) * EACH
+    for first in range(begin, tl.minimum(begin + EACH, ACROSS), TILES * 4):
+        inside = (first + tile < ACROSS)[None, None, :]
+        at = (first + tile) * (TILE_ROWS * 4) + word % 4
+        packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
+        even = packed & 0x00FF00FF
+        odd = (packed >> 8) & 0x00FF00FF
+        for digit in tl.static_range(5):
+            in_row = ((first + tile) * 20 + digit * 4 < READ_WORDS)[None, None, :]
+            q_at = q_rows + ((first + tile) * 20 + digit * 4 + word % 4)[None, None, :]
+            x = tl.load(q_at, (t < rows)[:, None, None] & in_row, 0)
+            even *= 3
+            odd *= 3
+            acc = digits_dot4(even, odd, x, acc, DP4A)
+            even &= 0x00FF00FF
+            odd &= 0x00FF00FF
+    ones = tl.zeros([ROWS, TILES * 64], tl.int32)
+    EACH_WORDS: tl.constexpr = (READ_WORDS + TILES * 64 * SPLIT - 1) // (TILES * 64 * SPLIT) * (TILES * 64)
+    begin = tl.program_id(2) * EACH_WORDS
+    for first in range(begin, tl.minimum(begin + EACH_WORDS, READ_WORDS), TILES * 64):
+        words = first + tl.arange(0, TILES * 64)
+        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < READ_WORDS)[None, :], 0)
+        ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
+    return tl.sum(acc, axis=2) - tl.sum(ones, axis=1)[:, None]
+
+
+@triton.jit
+def b3_matrix_product(w, q, m, t, rows, M: tl.constexpr, K: tl.constexpr, TILE_ROWS: tl.constexpr):
+    """The same for many rows, on tensor cores: one digit of four tiles makes 64 columns."""
+    ACROSS: tl.constexpr = (K + 79) // 80
+    ROW_BYTES: tl.constexpr = (K + 255) // 256 * 256
+    byte = tl.arange(0, 64)
+    tile = byte // 16
+    rows_of_tiles = (m // TILE_ROWS) * (ACROSS * TILE_ROWS * 16) + (m % TILE_ROWS) * 16
+    packed_at = w + rows_of_tiles[:, None] + (tile * (TILE_ROWS * 16) + byte % 16)[None, :]
+    q_at = q + t.to(tl.int64)[None, :] * ROW_BYTES + (tile * 80 + byte % 16)[:, None]
+    acc = tl.zeros([m.shape[0], t.shape[0]], tl.int32)
+    for first in range(0, ACROSS, 4):
+        inside = (first + tile < ACROSS)[None, :]
+        packed = tl.load(packed_at + first * (TILE_ROWS * 16), (m < M)[:, None] & inside, 0x80).to(tl.int16)
+        for digit in tl.static_range(5):
+            packed *= 3
+            trits = (packed >> 8).to(tl.int8) - 1
+            packed &= 0xFF
+            in_row = ((first + tile) * 80 + digit * 16 < ROW_BYTES)[:, None]
+            x = tl.load(q_at + (first * 80 + digit * 16), (t < rows)[None, :] & in_row, 0)
             acc = tl.dot(trits, x, acc, out_dtype=tl.int32)
     return tl.trans(acc)

@@ -18,9 +18,9 @@ from sterna.targets.triton.kernel import (
     Builder,
     Host,
     Shape,
+    encoding,
     place,
     product_text,
-    tile_rows_of,
 )
 from sterna.targets.triton.source import Param, call
 
@@ -100,14 +100,17 @@ class Product:
         b, k = self.builder, tensor(weight).get_shape()[1]
         w, x = b.pointer(weight, "w", self.op), b.pointer(q, "q", self.op)
         name = b.names.new("total")
-        shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {tile_rows_of(weight, self.op)}"
-        fetched = b.call("fetch", w, str(self.m), str(k), "CHANNELS", "SPLIT", "MANY")
+        packed = encoding(weight, self.op)
+        shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {packed.tile_rows}"
+        few, many = (f"{packed.format.data}_{way}_product" for way in ("vector", "matrix"))
+        row_bytes = -(-k // 256) * 64 if packed.format.data == "i2" else -(-k // 80) * 16
+        fetched = b.call("fetch", w, str(self.m), str(row_bytes), "CHANNELS", "SPLIT", "MANY")
         b.lines.insert(b.lines.index(TAKE_TURN), fetched)
         b.lines += [
             "if MANY:",
-            f"    {name} = {b.call('i2_matrix_product', shape)}",
+            f"    {name} = {b.call(many, shape)}",
             "else:",
-            f"    {name} = {b.call('i2_vector_product', shape, 'TILES', 'SPLIT', 'DP4A')}",
+            f"    {name} = {b.call(few, shape, 'TILES', 'SPLIT', 'DP4A')}",
         ]
         return name
 

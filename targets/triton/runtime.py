@@ -60,9 +60,21 @@ class Batch:
 
     def place(self, value: torch.Tensor) -> torch.Tensor:
         """An input where kernels expect it: on the device, its rows padded; itself if it lies so."""
-        placed = self.empty(tuple(value.shape), value.dtype)
-        lies_so = value.device == placed.device and value.stride() == placed.stride()
-        return value if lies_so and room(value) >= room(placed) else placed.copy_(value)
+        shape = tuple(value.shape)
+        # On the device that holds nothing: a cache is large, and mostly lies as it is to.
+        meant = replace(self, device=torch.device("meta")).empty(shape, value.dtype)
+        lies_so = value.device == self.device and value.stride() == meant.stride()
+        if lies_so and room(value) >= room(meant):
+            return value
+        return self.empty(shape, value.dtype).copy_(value)
+
+    def cache(self, given: torch.Tensor, only_reader: bool) -> torch.Tensor:
+        """Memory for the cache that follows the given one, and holds what that does."""
+        return (
+            given
+            if self.in_place and only_reader
+            else self.empty(tuple(given.shape), given.dtype).copy_(given)
+        )
 
     def state(self, given: torch.Tensor, columns: int) -> torch.Tensor:
         """Memory `[texts, columns]` for the state that follows the given one."""

@@ -6,6 +6,7 @@ The compiler, torch and triton are imported by the methods that need them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from sterna.dialects.errors import CompileError
 from sterna.targets import TO_FUSED
+from sterna.targets.options import ENCODING, encoding_option, pipeline_text
 from sterna.targets.triton.engine import INTERPRETER, device_names
 from sterna.targets.triton.executable import TritonExecutable, choose_isa
 
@@ -35,9 +37,19 @@ PIPELINE = (
 """As the CPU's, but functions of `math` stay: the file has each of them once, as a function."""
 
 
+@dataclass(frozen=True)
 class TritonTarget:
+    """`configured` gives the same target with another encoding of weights."""
+
     name: ClassVar = "triton"
     emits: ClassVar = ("triton", "ttir", "ptx")
+
+    options: ClassVar = (ENCODING,)
+
+    encoding: str = ENCODING.default
+
+    def configured(self, values: Mapping[str, str]) -> TritonTarget:
+        return TritonTarget(encoding_option(self.name, values))
 
     def describe_host(self) -> list[str]:
         lines = [f"{isa:12} {name}" for isa, name in device_names()] or ["no GPU that torch can use"]
@@ -47,7 +59,8 @@ class TritonTarget:
         return {}
 
     def pipeline(self, *, max_rows: int = 64) -> str:
-        return f"{','.join(PIPELINE)}{{max-rows={max_rows}}}"
+        options = {"choose-encodings": f"encoding={self.encoding}", "plan-memory": f"max-rows={max_rows}"}
+        return pipeline_text(PIPELINE, options)
 
     def emit(self, planned: ModuleOp, kind: str, *, isa: str | None = None) -> str:
         from sterna.targets.triton.emitter import emit_module

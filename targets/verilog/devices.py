@@ -63,7 +63,7 @@ class Device:
 
     @property
     def adders(self) -> Adders:
-        return "carry chains" if self.family == "ecp5" else "ternary adders"
+        return adders_of(self.family)
 
 
 DEVICES = {
@@ -76,6 +76,10 @@ DEVICES = {
         Device("generic", "any", "xc7", Resources(100_000, 0, 200_000, 300, 400), 100),
     )
 }
+
+
+def adders_of(family: Family) -> Adders:
+    return "carry chains" if family == "ecp5" else "ternary adders"
 
 
 def find_device(name: str) -> Device:

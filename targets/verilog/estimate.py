@@ -15,6 +15,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.ir import Operation
 
 from sterna.dialects.stream import (
+    WIRED,
     ArgmaxOp,
     ArrayOp,
     FifoOp,
@@ -41,7 +42,6 @@ from sterna.targets.verilog.devices import (
     memory_choices,
     multiplier_blocks,
 )
-from sterna.targets.verilog.stages.array_stage import folds
 from sterna.targets.verilog.timing import (
     BLOCK_MEMORY_DEPTH,
     interval,
@@ -177,21 +177,34 @@ def _elementwise(op: MapOp, family: Family, circuit: Circuit) -> Resources:
 def _array(op: ArrayOp, family: Family) -> Resources:
     x, y = rows_type(op.x), rows_type(op.result)
     array = array_cost(op.design.data, y.lanes.data, x.lanes.data, family)
-    if op.design.data in ("folded", "shared-sums"):
+    if op.design.data in WIRED:
         return CONTROL + array
-    passes, cycles = folds(x, y)
     bits = weight_bits(op.design.data, y, x)
     if op.region is None:
-        source = Resources(bram=memory_blocks(passes * cycles, bits, family))
+        source = Resources(bram=memory_blocks(x.beats * y.beats, bits, family))
     else:
         unpacked = max(bits, op.region.width.data)
         source = Resources(lut=unpacked + 8, ff=unpacked + bits)
-    row = (
-        Resources(bram=memory_blocks(cycles, x.bits, family))
-        if cycles > 32
-        else Resources(lut_memory=lut_memory(cycles, x.bits, family))
-    )
-    return CONTROL + array + row + source + Resources(ff=3 * x.bits + bits, lut=x.bits)
+    kept = _partial_sums(x, y, family) if op.design.data == "lut-ram" else _row(x, family)
+    return CONTROL + array + kept + source + Resources(ff=bits)
+
+
+def _row(x: RowsType, family: Family) -> Resources:
+    """The memory of a row that several passes read, and what chooses between it and what comes."""
+    return Resources(lut=x.bits, ff=3 * x.bits) + _small_memory(x.beats, x.bits, family)
+
+
+def _partial_sums(x: RowsType, y: RowsType, family: Family) -> Resources:
+    """The columns of a block, and the sums of blocks."""
+    if x.beats == 1:
+        return Resources(ff=x.bits)
+    return Resources(lut=2 * y.bits, ff=x.bits + y.bits) + _small_memory(y.beats, y.bits, family)
+
+
+def _small_memory(words: int, bits: int, family: Family) -> Resources:
+    if words > 32:
+        return Resources(bram=memory_blocks(words, bits, family))
+    return Resources(lut_memory=lut_memory(words, bits, family))
 
 
 def _scan(op: ScanOp, family: Family) -> Resources:

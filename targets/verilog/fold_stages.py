@@ -14,7 +14,9 @@ A pipeline gives as many rows as its slowest stage, so to make one stage faster 
 it takes: with one interval for all, each stage gets the fewest lanes that meet it (the folding of dataflow
 compilers; Umuroglu et al., FINN, doi 10.1145/3020078.3021744). An array has two such numbers, PE rows by SIMD
 columns; of those that meet the interval it gets the fewest products a cycle and, of equals, those whose array
-and registers are smallest. A row is only cut into equal beats, so lanes divide its size.
+and registers are smallest. Of designs it gets the one that is smallest by measured costs (`arrays/costs.json`):
+with more products a cycle, tables of sums take less than trees of adders, and with most of all wired weights.
+A row is only cut into equal beats, so lanes divide its size.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ from xdsl.rewriter import Rewriter
 from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.dialects.stream import (
+    DESIGNS,
     STAGE,
+    WIRED,
     ArrayOp,
     LanesOp,
     LookupOp,
@@ -45,20 +49,15 @@ from sterna.dialects.stream import (
 )
 from sterna.dialects.stream_types import rows_type
 from sterna.dialects.weights import SternaContext
-from sterna.targets.verilog.arrays.costs import array_cost, cheaper_constants
-from sterna.targets.verilog.arrays.folded import shared_array
+from sterna.targets.verilog.arrays.folded import folded_array, shared_array
 from sterna.targets.verilog.buffer_streams import buffer_streams
 from sterna.targets.verilog.choose_folding import DoesNotFit, Goal, choose_interval, require_pipeline
-from sterna.targets.verilog.devices import Device, Family, Resources, find_device
+from sterna.targets.verilog.devices import Device, Family, Resources, adders_of, find_device
 from sterna.targets.verilog.external_memory import OutsideMemory, Placement, placement
+from sterna.targets.verilog.fold_array import array_folding, divisors
 from sterna.targets.verilog.place_weights import place_weights
+from sterna.targets.verilog.stages.table_stage import table_latency
 from sterna.targets.verilog.timing import LATENCY
-
-REGISTERS_OF_A_COLUMN = 4 * 8
-"""Bits: the change of lanes, the row's memory and what follows it, of 8 each."""
-REGISTERS_OF_A_ROW = 2 * 18
-WIDEST_ROW = 128
-"""Columns that one adder tree takes: a tree of more is long, and its wires are too."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,12 @@ class FoldStagesPass(ModulePass):
     """Where `place-weights` may put weights: what is outside the chip takes no block of it, and time."""
     memory_width: int = 64
     memory_latency: int = 16
+    design: str = ""
+    """Of all arrays; without one each gets the cheapest."""
 
     def apply(self, ctx: Context, op: ModuleOp) -> None:
+        if self.design and self.design not in DESIGNS:
+            raise CompileError(f"{self.name}: a design is one of {', '.join(DESIGNS)}, not {self.design}")
         pipeline = require_pipeline(op, self.name)
         if self.interval < 0:
             raise CompileError(f"{self.name}: interval is a number of cycles, not {self.interval}")
@@ -91,7 +94,7 @@ class FoldStagesPass(ModulePass):
         interval = self.interval
         if interval == 0:
             interval = self.choose(op, pipeline, goal)
-        fold(pipeline, interval, goal.device.family)
+        fold(pipeline, interval, goal.device.family, self.design)
         _state_latencies(op, pipeline, ctx, goal.device)
 
     def choose(self, module: ModuleOp, pipeline: PipelineOp, goal: Goal) -> int:
@@ -100,7 +103,7 @@ class FoldStagesPass(ModulePass):
         memory = OutsideMemory(self.memory_width, self.memory_latency)
 
         def chosen(where: Placement) -> int:
-            return choose_interval(module, goal, partial(_folded, goal, memory, where), longest)
+            return choose_interval(module, goal, partial(_folded, goal, self.design, memory, where), longest)
 
         where = placement(self.weights)
         if where != "auto":
@@ -123,9 +126,7 @@ class FoldStagesPass(ModulePass):
 
 def _state_latencies(module: ModuleOp, pipeline: PipelineOp, ctx: Context, device: Device) -> None:
     """How long arrays of constants are depends on their weights, and is stated on them."""
-    arrays = [
-        op for op in pipeline.body.block.ops if isinstance(op, ArrayOp) and op.design.data == "shared-sums"
-    ]
+    arrays = [op for op in pipeline.body.block.ops if isinstance(op, ArrayOp) and op.design.data in WIRED]
     if not arrays:
         return
     if not isinstance(ctx, SternaContext) or ctx.weights is None:
@@ -135,7 +136,8 @@ def _state_latencies(module: ModuleOp, pipeline: PipelineOp, ctx: Context, devic
     weights = ModuleInterpreter(module, ctx.weights)
     for op in arrays:
         trits = weights.weight(op.weight.string_value()).astype(np.int8)
-        array = shared_array("array", trits, activation_bits=rows_type(op.x).width, adders=device.adders)
+        build = shared_array if op.design.data == "shared-sums" else folded_array
+        array = build("array", trits, activation_bits=rows_type(op.x).width, adders=device.adders)
         op.attributes[LATENCY] = IntegerAttr(array.latency, i64)
 
 
@@ -147,18 +149,14 @@ def _serial_interval(op: Operation) -> int:
 
 
 def _folded(
-    goal: Goal, memory: OutsideMemory, where: Placement, module: ModuleOp, interval: int
+    goal: Goal, design: str, memory: OutsideMemory, where: Placement, module: ModuleOp, interval: int
 ) -> PipelineOp:
     """What the passes from here on make of it."""
     pipeline = require_pipeline(module, FoldStagesPass.name)
-    fold(pipeline, interval, goal.device.family)
+    fold(pipeline, interval, goal.device.family, design)
     place_weights(module, pipeline, goal, memory, where)
     buffer_streams(module, pipeline, goal.sequences)
     return pipeline
-
-
-def divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def fewest_lanes(size: int, interval: int) -> int:
@@ -166,48 +164,25 @@ def fewest_lanes(size: int, interval: int) -> int:
     return next(lanes for lanes in divisors(size) if size // lanes <= max(interval, 1))
 
 
-def fewest_products(rows: int, columns: int, interval: int, family: Family = "ecp5") -> tuple[int, int]:
-    """(PE, SIMD) of an array: of those with the fewest products a cycle, the one that takes the least around them
-    too."""
-    choices = [
-        (pe, simd)
-        for simd in divisors(columns)
-        if simd <= WIDEST_ROW
-        for pe in divisors(rows)
-        if (rows // pe) * (columns // simd) <= interval
-    ]
-    if not choices:
-        return rows, max(simd for simd in divisors(columns) if simd <= WIDEST_ROW)
-    fewest = min(pe * simd for pe, simd in choices)
-    return min(
-        (choice for choice in choices if choice[0] * choice[1] == fewest),
-        key=lambda choice: _size(*choice, family),
-    )
-
-
-def _size(pe: int, simd: int, family: Family) -> float:
-    """Of the array and the registers in front of it and behind, in look-up tables; two flip-flops come with each."""
-    array = array_cost("adder-tree", pe, simd, family)
-    return array.lut + array.ff / 2 + REGISTERS_OF_A_COLUMN * simd / 2 + REGISTERS_OF_A_ROW * pe / 2
-
-
-def fold(pipeline: PipelineOp, interval: int, family: Family = "ecp5") -> None:
-    """Sets the lanes of every stream, and adapts them where a maker and a reader differ."""
+def fold(pipeline: PipelineOp, interval: int, family: Family = "ecp5", design: str = "") -> None:
+    """Sets the lanes of every stream, and adapts them where a maker and a reader differ. Arrays of streamed weights get
+    the design, or without one each the cheapest."""
     made: dict[tuple[SSAValue, int], SSAValue] = {}
     for op in list(pipeline.body.block.ops):
         match op:
             case ArrayOp():
                 x, y = rows_type(op.x), rows_type(op.result)
-                if op.design.data in ("folded", "shared-sums"):
+                if op.design.data in WIRED:
                     pe, simd = y.size.data, x.size.data
                 else:
-                    pe, simd = fewest_products(y.size.data, x.size.data, interval, family)
-                    design = cheaper_constants(y.size.data, x.size.data, pe, simd, family)
-                    if design == "shared-sums":
-                        op.properties["design"] = StringAttr(design)
-                        pe, simd = y.size.data, x.size.data
+                    chosen, pe, simd = array_folding(design, y.size.data, x.size.data, interval, family)
+                    op.properties["design"] = StringAttr(chosen)
                 _read(op, 0, simd, made)
                 _retype(op.result, pe)
+                if op.design.data == "lut-ram":
+                    op.attributes[LATENCY] = IntegerAttr(
+                        table_latency(rows_type(op.x), adders_of(family)), i64
+                    )
             case MapOp():
                 lanes = fewest_lanes(op.rows.size.data, interval)
                 for index, value in enumerate(op.inputs):

@@ -22,7 +22,7 @@ from xdsl.dialects.builtin import ModuleOp
 from xdsl.passes import ModulePass
 
 from sterna.dialects.errors import CompileError
-from sterna.dialects.stream import ArrayOp, PipelineOp
+from sterna.dialects.stream import WIRED, ArrayOp, PipelineOp
 from sterna.dialects.stream_types import RegionAttr
 from sterna.targets.verilog.buffer_streams import buffer_streams
 from sterna.targets.verilog.choose_folding import Goal, require_pipeline
@@ -71,7 +71,7 @@ def place_weights(
 
 
 def _reads_a_memory(op: ArrayOp) -> bool:
-    return op.design.data not in ("folded", "shared-sums")
+    return op.design.data not in WIRED
 
 
 def _place(arrays: list[ArrayOp], memory: OutsideMemory) -> None:

@@ -16,6 +16,7 @@ from xdsl.dialects.builtin import IntegerAttr
 from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.stream import (
+    WIRED,
     ArgmaxOp,
     ArrayOp,
     FifoOp,
@@ -33,6 +34,7 @@ from sterna.dialects.stream_types import RegionAttr, rows_type
 from sterna.targets.verilog.external_memory import BURST
 from sterna.targets.verilog.stages.array_stage import folds, tree_latency
 from sterna.targets.verilog.stages.reduce_stage import reduce_latency
+from sterna.targets.verilog.stages.table_stage import FILL_CYCLES
 
 Times = npt.NDArray[np.int64]
 
@@ -43,7 +45,7 @@ SHORTEST_SCAN = 4
 READER_LATENCY = 6
 """Cycles from a queue's room for a burst to the burst's first word, from a memory that answers at once."""
 LATENCY = "latency"
-"""The attribute that says how long an array of constants is."""
+"""The attribute that says how long an array of constants or of tables is."""
 TYPICAL_LATENCY = 10
 BLOCK_MEMORY_DEPTH = 33
 """From this depth on a queue is in block memory, and a beat takes two cycles through it."""
@@ -142,10 +144,13 @@ def _lookup(op: LookupOp, result: Schedule, arrivals: Times) -> None:
 
 def _array(op: ArrayOp, result: Schedule, arrivals: Times, shared: int) -> None:
     x, y = rows_type(op.x), rows_type(op.result)
-    if op.design.data in ("folded", "shared-sums"):
+    if op.design.data in WIRED:
         taken = paced(arrivals)
         result.taken[op, 0] = taken
-        result.made[op.result] = taken + latency_of_constants(op)
+        result.made[op.result] = taken + stated_latency(op)
+        return
+    if op.design.data == "lut-ram":
+        _tables(op, result, arrivals, shared)
         return
     passes, cycles = folds(x, y)
     # One array of times, a column for each step of a row: only those of the first pass wait for an arrival.
@@ -157,6 +162,20 @@ def _array(op: ArrayOp, result: Schedule, arrivals: Times, shared: int) -> None:
         times = _fed(times, op.region, shared)
     result.taken[op, 0] = times[:, :cycles].reshape(-1)
     result.made[op.result] = times[:, cycles - 1 :: cycles].reshape(-1) + tree_latency(x.lanes.data)
+
+
+def _tables(op: ArrayOp, result: Schedule, arrivals: Times, shared: int) -> None:
+    """A column for each tick of a row: only the first of a block waits for an arrival."""
+    blocks, passes = rows_type(op.x).beats, rows_type(op.result).beats
+    ticks = FILL_CYCLES + passes
+    steps = np.full((len(arrivals), ticks), np.iinfo(np.int64).min // 2)
+    steps[:, 0] = arrivals
+    times = paced(steps.reshape(-1)).reshape(-1, blocks * ticks)
+    if op.region is not None:
+        times = _fed(times, op.region, shared)
+    by_block = times.reshape(-1, blocks, ticks)
+    result.taken[op, 0] = by_block[:, :, 0].reshape(-1)
+    result.made[op.result] = by_block[:, -1, FILL_CYCLES:].reshape(-1) + stated_latency(op)
 
 
 def words_of_neighbours(pipeline: PipelineOp) -> dict[Operation, int]:
@@ -182,23 +201,28 @@ def words_of_neighbours(pipeline: PipelineOp) -> dict[Operation, int]:
 def _fed(times: Times, region: RegionAttr, shared: int) -> Times:
     """The steps `[rows, steps]` with weights from a memory that gives a word a cycle to all that read it in turn.
 
-    From any step on, the words that later ones use are those that were ahead by then, and from the use of a first
-    burst of them on a word a cycle.
+    After any step the words in the queue are used first, and those behind them come a word a cycle from when there was
+    room for a first burst of them.
     """
-    steps, words = times.shape[1], region.beats.data
+    steps, words, ahead = times.shape[1], region.beats.data, region.ahead.data
+    queued = ahead * steps // words
+    if queued >= steps:
+        return times
     needed = np.arange(steps, dtype=np.int64) * shared // steps
-    ahead = region.ahead.data * shared // words - BURST * steps // words - READER_LATENCY
+    delay = BURST * steps // words + READER_LATENCY - ahead * shared // words
     fed, free = times.copy(), int(times[0, 0])
     for row in fed:
         row[0] = max(int(row[0]), free)
-        late = np.maximum.accumulate(paced(row) - needed) + needed - ahead
-        row[:] = paced(np.maximum(row, late))
+        row[:] = paced(row)
+        used = np.maximum.accumulate(row - needed)[: steps - queued]
+        row[queued:] = np.maximum(row[queued:], used + needed[queued:] + delay)
+        row[:] = paced(row)
         free = int(row[-1]) + 1
     return fed
 
 
-def latency_of_constants(op: ArrayOp) -> int:
-    """Of an array of constants: known once it is printed, and stated on the op then."""
+def stated_latency(op: ArrayOp) -> int:
+    """Of an array whose latency depends on its weights, or on the device: known once it is folded, and stated then."""
     stated = op.attributes.get(LATENCY)
     return stated.value.data if isinstance(stated, IntegerAttr) else TYPICAL_LATENCY
 
@@ -253,7 +277,7 @@ def interval(op: Operation) -> int:
     match op:
         case ArrayOp():
             passes, cycles = folds(rows_type(op.x), rows_type(op.result))
-            return passes * cycles
+            return cycles * (FILL_CYCLES + passes) if op.design.data == "lut-ram" else passes * cycles
         case ScanOp():
             beats = rows_type(op.result).beats
             return beats if beats >= SHORTEST_SCAN else beats + SCAN_LATENCY

@@ -11,6 +11,7 @@ import sterna
 from sterna import api
 from sterna.model import CompiledModel
 from sterna.targets.program import ProgramTensor
+from tests.cpu_programs import ENCODINGS
 from tests.emulation import bochs
 from tests.emulation.bochs import Array, Call
 
@@ -19,10 +20,10 @@ TOKENS = np.array([42, 7, 901, 16, 300, 55, 55, 1], np.int64)
 BARRIER_BYTES = 128
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
+@pytest.fixture(scope="module", params=ENCODINGS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
     path = tmp_path_factory.mktemp("artifact") / "shakespeare.sterna"
-    api.build(CHECKPOINT, path)
+    api.build(CHECKPOINT, path, target_options={"encoding": request.param})
     return sterna.load(path, isa="baseline")
 
 
@@ -58,6 +59,7 @@ def test_avx512_object_gives_the_bits_of_the_baseline(model: CompiledModel, tmp_
         assert state[: want.size].tobytes() == want.tobytes()
 
 
+@pytest.mark.parametrize("model", ["i2"], indirect=True)
 def test_a_machine_that_crashes_is_an_error(model: CompiledModel, tmp_path: Path) -> None:
     """A CPU without AVX-512 stops where the registers are enabled: nothing here passes without them."""
     object_file = (model.artifact.path / "kernels.avx512vnni.o").read_bytes()

@@ -18,6 +18,7 @@ from shakespeare import CHECKPOINT
 import sterna
 from sterna.api import build
 from sterna.model import CompiledModel
+from tests.cpu_programs import ENCODINGS
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +26,10 @@ TOKENS = 6
 """More than `FEW_ROWS`, so that a prompt takes the way of many rows, and steps that of few."""
 
 
-@pytest.fixture(scope="module")
-def gpu_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=ENCODINGS)
+def gpu_artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gpu") / "model.sterna"
-    build(CHECKPOINT, path, "triton")
+    build(CHECKPOINT, path, "triton", target_options={"encoding": request.param})
     return path
 
 

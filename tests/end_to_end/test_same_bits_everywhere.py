@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shakespeare import Planned
+from shakespeare import CHECKPOINT, Planned
 
 import sterna
+from sterna.api import build
+from sterna.artifact import read_manifest
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.model import CompiledModel
 from sterna.targets.cpu.codegen import LoadedCode
@@ -62,6 +64,23 @@ def test_kernels_equal_the_interpreter(
     model: CompiledModel, text_tokens: npt.NDArray[np.int64], interpreted: Results, isa: str, threads: int
 ) -> None:
     compiled = sterna.load(model.artifact.path, threads=threads, isa=isa, verify=False)
+    assert same_bits(in_pieces(compiled, text_tokens, []), interpreted)
+    assert same_bits(in_pieces(compiled, text_tokens, [1] * len(text_tokens)), interpreted)
+
+
+@pytest.fixture(scope="session")
+def in_base_3(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
+    path = tmp_path_factory.mktemp("base3") / "shakespeare.sterna"
+    build(CHECKPOINT, path, target_options={"encoding": "b3"})
+    assert read_manifest(path).model.encoding == "b3"
+    return sterna.load(path)
+
+
+@pytest.mark.parametrize("isa", [isa.name for isa in HERE])
+def test_weights_in_base_3_equal_the_interpreter(
+    in_base_3: CompiledModel, text_tokens: npt.NDArray[np.int64], interpreted: Results, isa: str
+) -> None:
+    compiled = sterna.load(in_base_3.artifact.path, threads=2, isa=isa, verify=False)
     assert same_bits(in_pieces(compiled, text_tokens, []), interpreted)
     assert same_bits(in_pieces(compiled, text_tokens, [1] * len(text_tokens)), interpreted)
 

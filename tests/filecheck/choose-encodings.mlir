@@ -1,4 +1,8 @@
 // RUN: sterna-opt %s -p choose-encodings | filecheck %s
+// RUN: sterna-opt %s -p 'choose-encodings{encoding=b3}' | filecheck %s --check-prefix=BASE3
+// RUN: not sterna-opt %s -p 'choose-encodings{encoding=b4}' 2>&1 | filecheck %s --check-prefix=UNKNOWN
+
+// UNKNOWN: choose-encodings: unknown encoding 'b4', expected one of i2, b3
 
 // CHECK: ternary.weight @w : tensor<4x8xf32>
 ternary.weight @w : tensor<4x8xf32>
@@ -18,6 +22,7 @@ ternary.weight @half : tensor<2x8x!ternary.trit> {
   ternary.yield %h : tensor<2x8x!ternary.trit>
 }
 
+// BASE3: ternary.load @half : tensor<2x8x!ternary.trit, #ternary.encoding<b3, tile = [4, 80]>>
 // CHECK: ternary.load @half : tensor<2x8x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>
 func.func @forward(%q: tensor<?x8xi8>) -> tensor<?x2xi32> {
   %w = ternary.load @half : tensor<2x8x!ternary.trit>

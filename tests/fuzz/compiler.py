@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
 from sterna.dialects.context import make_context, parse
+from sterna.dialects.encodings import EncodingAttr
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.passes import PASSES
+from sterna.passes.choose_encodings import ChooseEncodingsPass
 from sterna.targets.program import InputError
 from sterna.testing import ROW_OPS, ROWS, inputs_of, ir_modules
-from tests.cpu_programs import MAX_ROWS, PlannedProgram, isa_names, same_bits
+from tests.cpu_programs import ENCODINGS, MAX_ROWS, PlannedProgram, isa_names, same_bits
 from tests.gpu_programs import check_on_gpu
 from tests.raised_models import PIPELINE, SPECIAL, Array, programs, store_for
 from tests.stream_programs import MODELS, SmallModel
@@ -43,8 +45,9 @@ def check_program(text: str, columns: int, rows: int, states: int, number: int) 
     inputs: list[Array] = [x, *generator.standard_normal((states, columns), np.float32)]
     ctx = make_context(store)
     expected: tuple[Array, ...] = ()
+    encoding = ChooseEncodingsPass(str(generator.choice(sorted(EncodingAttr.FORMATS))))
     for name in PIPELINE[:-1]:
-        PASSES[name]().apply(ctx, module)
+        (encoding if name == encoding.name else PASSES[name]()).apply(ctx, module)
         if name == REFERENCE:
             expected = ModuleInterpreter(module, store).run(inputs)
     module.verify()
@@ -85,7 +88,8 @@ def any_gpu_program(counted: Counted) -> Callable[[], None]:
     def check(data: st.DataObject) -> None:
         program = data.draw(ir_modules(ROW_OPS, limits=ROWS))
         counted()
-        check_on_gpu(program, data.draw(inputs_of(program.module)))
+        encoding = data.draw(st.sampled_from(ENCODINGS))
+        check_on_gpu(program, data.draw(inputs_of(program.module)), encoding)
 
     return check
 

@@ -11,6 +11,8 @@ GENERAL = ("tests/property/test_cpu_general.py",)
 ELEMENTWISE = ("tests/property/test_cpu_elementwise.py",)
 PROOFS = ("tests/proofs/test_integer_products.py",)
 DOT, REDUCTION = "targets/cpu/dot.py", "targets/cpu/reduction.py"
+DOT_B3, BASE_3 = "targets/cpu/dot_b3.py", ("tests/proofs/test_base_3.py",)
+TRITON = ("tests/property/test_triton_kernels.py",)
 KNOWN = ("tests/unit/test_known_numbers.py",)
 
 MUTANTS = (
@@ -320,6 +322,45 @@ MUTANTS = (
         GENERAL,
     ),
     Mutant(
+        DOT_B3,
+        "sub(_tripled(before), after), 8)",
+        "sub(_tripled(before), after), 7)",
+        "base 3, avx512: wrong shift at the end",
+        KERNELS,
+    ),
+    Mutant(
+        DOT_B3, "for bound in (85, 170)", "for bound in (85, 128)", "base 3, avx2: a bound too low", KERNELS
+    ),
+    Mutant(DOT_B3, "GROUP = 12", "GROUP = 16", "base 3: int16 sums of too many tiles wrap", BASE_3 + KERNELS),
+    Mutant(
+        DOT_B3,
+        "x[parity] = bitand(tripled, constant(0xFF, words))",
+        "x[parity] = tripled",
+        "base 3, baseline: the digit stays above the others",
+        KERNELS,
+    ),
+    Mutant(
+        DOT_B3,
+        "return step(index(tiles), digits, totals) if digits else totals",
+        "return totals",
+        "base 3, avx512: the columns of a last tile are left out",
+        KERNELS,
+    ),
+    Mutant(
+        "targets/triton/prelude.py",
+        "acc = digits_dot4(even, odd, x, acc, DP4A)",
+        "acc = digits_dot4(odd, even, x, acc, DP4A)",
+        "base 3, GPU: even and odd bytes exchanged",
+        TRITON,
+    ),
+    Mutant(
+        "targets/cpu/float_dot.py",
+        "index(3**number), power)",
+        "index(3 * number), power)",
+        "sums of floats by base 3: wrong powers",
+        SUMS + PRODUCTS,
+    ),
+    Mutant(
         "targets/cpu/float_dot.py",
         "shift = splat(trunc(mul(field, index(2)), i32))",
         "shift = splat(trunc(field, i32))",
@@ -377,7 +418,7 @@ MUTANTS = (
     ),
     Mutant(
         "targets/cpu/executable.py",
-        "            if start:\n                self._swap_states()\n",
+        "            if start:\n                states.swap()\n",
         "",
         "rows in pieces: the state is lost between them",
         KERNELS,

@@ -122,9 +122,16 @@ MUTANTS = (
     ),
     Mutant(
         "dialects/packing.py",
-        "some >> np.uint8(2 * field) & np.uint8(3)",
-        "some >> np.uint8(2 * field) & np.uint8(1)",
+        "packed >> np.uint8(2 * field) & np.uint8(3)",
+        "packed >> np.uint8(2 * field) & np.uint8(1)",
         "unpacking: fields of one bit",
+        PACKING,
+    ),
+    Mutant(
+        "dialects/packing.py",
+        "-(-number * 256 // 243)",
+        "number * 256 // 243",
+        "base 3: numbers rounded down",
         PACKING,
     ),
     Mutant(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cpu_programs import MAX_ROWS, PlannedProgram, isa_names, trits
+from sterna.dialects.elements import from_bfloat16_bits
+from tests.cpu_programs import ENCODINGS, MAX_ROWS, PlannedProgram, isa_names, trits
 
 F32 = npt.NDArray[np.float32]
 
@@ -121,8 +122,9 @@ def embedding(columns: int, element: str) -> PlannedProgram:
         func.return %y : {y}
       }}"""
     bits = np.random.default_rng(columns).integers(0, 1 << 16, (300, columns), np.uint16)
-    table = bits.view(np.float16)
-    return PlannedProgram(text, {"t": table if element == "f16" else table.astype(np.float32)})
+    half = bits.view(np.float16)
+    tables = {"f16": half, "bf16": from_bfloat16_bits(bits), "f32": half.astype(np.float32)}
+    return PlannedProgram(text, {"t": tables[element]})
 
 
 @ISA
@@ -161,12 +163,15 @@ def test_scan_carries_its_state_from_piece_to_piece(isa: str, data: st.DataObjec
 @RUNS
 @given(data=st.data())
 def test_embedding_of_any_half(isa: str, data: st.DataObject) -> None:
-    program = embedding(data.draw(st.sampled_from(COLUMNS[:4])), data.draw(st.sampled_from(("f16", "f32"))))
+    program = embedding(
+        data.draw(st.sampled_from(COLUMNS[:4])), data.draw(st.sampled_from(("f16", "bf16", "f32")))
+    )
     tokens = np.array(data.draw(st.lists(st.integers(0, 299), max_size=20)), np.int64)
     program.check([tokens], isa=isa, threads=data.draw(THREADS))
 
 
-SHAPES = ((1, 1), (17, 255), (16, 256), (5, 257), (33, 2049), (64, 1024))
+SHAPES = ((1, 1), (17, 255), (16, 256), (5, 257), (33, 2049), (64, 1024), (9, 80), (6, 961))
+ENCODED = pytest.mark.parametrize("encoding", ENCODINGS)
 WEIGHTS = ("random", "all +1", "all -1", "zero")
 
 
@@ -183,10 +188,10 @@ def trit_matrix(kind: str, rows: int, columns: int) -> npt.NDArray[np.int8]:
 
 
 @cache
-def project(rows: int, columns: int, kind: str) -> PlannedProgram:
+def project(rows: int, columns: int, kind: str, encoding: str = "i2") -> PlannedProgram:
     """Two weights that read the same rows, one that reads others, and extras that broadcast."""
     w, q, y, m = (
-        trits(rows, columns),
+        trits(rows, columns, encoding),
         f"tensor<?x{columns}xi8>",
         f"tensor<?x{rows}xf32>",
         f"tensor<{rows}xf32>",
@@ -235,12 +240,13 @@ def quantized_rows(draw: st.DrawFn, rows: int, columns: int) -> npt.NDArray[np.i
     return q
 
 
+@ENCODED
 @ISA
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_project_sums_exactly(isa: str, data: st.DataObject) -> None:
+def test_project_sums_exactly(isa: str, encoding: str, data: st.DataObject) -> None:
     rows, columns = data.draw(st.sampled_from(SHAPES))
-    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)))
+    program = project(rows, columns, data.draw(st.sampled_from(WEIGHTS)), encoding)
     count = data.draw(ROWS)
     p, q = data.draw(quantized_rows(count, columns)), data.draw(quantized_rows(count, columns))
     steps = data.draw(float_rows(2, max(count, 1)))[:, :count]
@@ -249,10 +255,11 @@ def test_project_sums_exactly(isa: str, data: st.DataObject) -> None:
         program.check([p, q, steps[0], steps[1], extra], isa=isa, threads=data.draw(THREADS))
 
 
+@ENCODED
 @ISA
-def test_nothing_overflows_where_every_product_is_the_largest(isa: str) -> None:
+def test_nothing_overflows_where_every_product_is_the_largest(isa: str, encoding: str) -> None:
     for kind in ("all +1", "all -1"):
         for value in (-128, 127):
             q = np.full((3, 2049), value, np.int8)
             ones, zeros = np.ones(3, np.float32), np.zeros((3, 33), np.float32)
-            project(33, 2049, kind).check([q, q, ones, ones, zeros], isa=isa, threads=2)
+            project(33, 2049, kind, encoding).check([q, q, ones, ones, zeros], isa=isa, threads=2)

@@ -6,9 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cpu_programs import PlannedProgram, isa_names, trits
+from tests.cpu_programs import ENCODINGS, PlannedProgram, isa_names, trits
 
 isas = st.sampled_from(isa_names())
+ENCODING = st.sampled_from(ENCODINGS)
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 3e38], np.float32)
 
 
@@ -60,7 +61,7 @@ def test_sums_of_float_rows_are_the_interpreters(data: st.DataObject, isa: str) 
     x_type, y_type, w_type = (
         f"tensor<{rows}x{columns}xf32>",
         f"tensor<{rows}x{channels}xf32>",
-        trits(channels, columns),
+        trits(channels, columns, data.draw(ENCODING)),
     )
     text = f"""
 ternary.weight @w : {w_type}
@@ -84,7 +85,7 @@ def test_sums_in_groups_are_the_interpreters(data: st.DataObject, isa: str) -> N
     columns = data.draw(st.sampled_from([2, 9, 64, 260]))
     channels = groups * of_group
     x_type, y_type = f"tensor<?x{groups * columns}xi8>", f"tensor<?x{channels}xi32>"
-    w_type = trits(channels, columns)
+    w_type = trits(channels, columns, data.draw(ENCODING))
     text = f"""
 ternary.weight @w : {w_type}
 func.func @forward(%x : {x_type}) -> {y_type} {{

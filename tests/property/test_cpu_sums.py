@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cpu_programs import MAX_ROWS, PlannedProgram, isa_names, trits
+from tests.cpu_programs import ENCODINGS, MAX_ROWS, PlannedProgram, isa_names, trits
 
 Array = npt.NDArray[Any]
 
@@ -40,13 +40,18 @@ def inputs(draw: st.DrawFn, shape: tuple[int, ...], element: str) -> Array:
     return x
 
 
+ENCODING = st.sampled_from(ENCODINGS)
+
+
 def sum_of(element: str) -> str:
     return "f32" if element == "f32" else "i32"
 
 
 @cache
-def accumulate(rows: str, channels: int, columns: int, groups: int, element: str) -> PlannedProgram:
-    w, x = trits(channels, columns), f"tensor<{rows}{groups * columns}x{element}>"
+def accumulate(
+    rows: str, channels: int, columns: int, groups: int, element: str, encoding: str
+) -> PlannedProgram:
+    w, x = trits(channels, columns, encoding), f"tensor<{rows}{groups * columns}x{element}>"
     y = f"tensor<{rows}{channels}x{sum_of(element)}>"
     text = f"""
       ternary.weight @w : {w}
@@ -70,7 +75,7 @@ def test_accumulate_adds_each_group(isa: str, data: st.DataObject) -> None:
     given = {"": (), "?x": (count,), "?x3x": (count, 3)}[rows]
     x = data.draw(inputs((*given, groups * columns), element))
     with np.errstate(all="ignore"):
-        program = accumulate(rows, channels, columns, groups, element)
+        program = accumulate(rows, channels, columns, groups, element, data.draw(ENCODING))
         program.check([x], isa=isa, threads=data.draw(THREADS))
 
 
@@ -90,10 +95,10 @@ WINDOWS = {
 
 
 @cache
-def convolve(kind: str, element: str) -> PlannedProgram:
+def convolve(kind: str, element: str, encoding: str) -> PlannedProgram:
     shape, groups, windows, positions, columns = WINDOWS[kind]
     sizes = "".join(f"{size}x" for size in shape)
-    x, w = f"tensor<?x{sizes}{element}>", trits(6, columns)
+    x, w = f"tensor<?x{sizes}{element}>", trits(6, columns, encoding)
     y = f"tensor<?x{''.join(f'{size}x' for size in positions)}6x{sum_of(element)}>"
     padding = "3 : i8" if element == "i8" else "0.5 : f32"
     leading = 0 if kind == "over T" else 1
@@ -116,4 +121,5 @@ def test_convolve_adds_each_window(isa: str, data: st.DataObject) -> None:
     count = data.draw(st.sampled_from((1, 3, MAX_ROWS)))
     x = data.draw(inputs((count, *WINDOWS[kind][0]), element))
     with np.errstate(all="ignore"):
-        convolve(kind, element).check([x], isa=isa, threads=data.draw(THREADS))
+        program = convolve(kind, element, data.draw(ENCODING))
+        program.check([x], isa=isa, threads=data.draw(THREADS))

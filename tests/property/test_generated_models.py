@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from sterna.frontends import Imported
-from sterna.plugins import find_target
+from sterna.plugins import configured_target, find_target
 from sterna.testing import (
     Compiled,
     Interpreted,
@@ -25,6 +25,7 @@ from sterna.testing import (
 from sterna.testing.torch_layers import LAYERS, BitLinear, Recurrence, Residual, Stack
 from sterna.testing.torch_stacks import LAYER_KINDS
 from sterna.verification.subjects import Machine, Subject, lowered
+from tests.cpu_programs import ENCODINGS
 from tests.raised_models import Array
 
 CPU = find_target("cpu")
@@ -33,15 +34,19 @@ AS_PYTORCH = tolerance(2**-5, of_largest=True)
 """Where no activation lies next to a half, as `is_decided_by_a_rounding` has it."""
 
 
-def lower(program: Interpreted) -> Subject:
-    return lowered(Imported(program.op, program.store), CPU, max_rows=8)
+ENCODING = st.sampled_from(ENCODINGS)
+
+
+def lower(program: Interpreted, encoding: str) -> Subject:
+    target = configured_target("cpu", {"encoding": encoding})
+    return lowered(Imported(program.op, program.store), target, max_rows=8)
 
 
 @settings(max_examples=15, suppress_health_check=QUIET)
 @given(data=st.data())
 def test_a_bit_linear_has_the_same_bits_on_every_level(data: st.DataObject) -> None:
     program = data.draw(bit_linears())
-    subject = lower(Interpreted(program.text, program.weights))
+    subject = lower(Interpreted(program.text, program.weights), data.draw(ENCODING))
     inputs = data.draw(inputs_of(program.module, st.sampled_from((1, 0, 2, 8, 9))))
     threads = data.draw(st.integers(1, 3))
     for isa in CPU.levels():
@@ -54,7 +59,7 @@ def test_a_bit_linear_has_the_same_bits_on_every_level(data: st.DataObject) -> N
 def test_a_stack_computes_what_pytorch_does_and_the_same_bits_on_every_level(data: st.DataObject) -> None:
     stack = data.draw(torch_modules())
     x = data.draw(activations((data.draw(st.integers(2, 5)), stack.columns)))
-    subject = lower(stack.imported)
+    subject = lower(stack.imported, data.draw(ENCODING))
     if not stack.is_decided_by_a_rounding(x):
         assert_equivalent(stack, stack.imported, [x], AS_PYTORCH)
     for isa in CPU.levels():

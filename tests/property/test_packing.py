@@ -8,52 +8,68 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType, f16, f32, i1, i8, i64
+from xdsl.dialects.builtin import DYNAMIC_INDEX, TensorType, bf16, f16, f32, i1, i8, i64
 from xdsl.ir import Attribute
 
 from sterna.dialects import packing
+from sterna.dialects.elements import from_bfloat16_bits
 from sterna.dialects.encodings import BitType, EncodingAttr, TritType
 from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import buffer_bytes, row_stride_bytes, strides
 from sterna.dialects.packing import pack, unpack
 
 TRITS = st.integers(-1, 1)
+FORMATS = st.sampled_from(sorted(EncodingAttr.FORMATS))
 SHAPES = st.tuples(
     st.integers(1, 9), st.one_of(st.integers(1, 70), st.sampled_from([255, 256, 257, 512, 600]))
 )
 
 
 def trits_type(
-    shape: tuple[int, ...], tile_rows: int = 4, element: Attribute | None = None
+    shape: tuple[int, ...], tile_rows: int = 4, element: Attribute | None = None, format: str = "i2"
 ) -> TensorType[Attribute]:
-    return TensorType(element or TritType(), shape, EncodingAttr.i2(tile_rows))
+    return TensorType(element or TritType(), shape, EncodingAttr.of(format, tile_rows))
 
 
-def field(packed: npt.NDArray[np.uint8], row: int, column: int, columns: int, tile_rows: int) -> int:
-    """The 2-bit field of one trit, found as the docstring of EncodingAttr says."""
-    tiles_across = -(-columns // 256)
-    tile = (row // tile_rows) * tiles_across + column // 256
-    byte = (tile * tile_rows + row % tile_rows) * 64 + column % 64
-    return int(packed[byte]) >> 2 * (column % 256 // 64) & 3
+def field(
+    packed: npt.NDArray[np.uint8], row: int, column: int, columns: int, tile_rows: int, format: str
+) -> int:
+    """w + 1 of one trit, found as the docstring of EncodingAttr says."""
+    tile_columns, row_bytes = (256, 64) if format == "i2" else (80, 16)
+    tiles_across = -(-columns // tile_columns)
+    tile = (row // tile_rows) * tiles_across + column // tile_columns
+    byte = int(packed[(tile * tile_rows + row % tile_rows) * row_bytes + column % row_bytes])
+    number = column % tile_columns // row_bytes
+    if format == "i2":
+        return byte >> 2 * number & 3
+    for _ in range(number):
+        byte = 3 * byte % 256
+    return 3 * byte // 256
 
 
-@given(SHAPES.flatmap(lambda shape: arrays(np.int8, shape, elements=TRITS)), st.sampled_from([1, 4, 8]))
-def test_unpack_is_the_inverse_of_pack(trits: npt.NDArray[np.int8], tile_rows: int) -> None:
-    type = trits_type(trits.shape, tile_rows)
+@given(
+    SHAPES.flatmap(lambda shape: arrays(np.int8, shape, elements=TRITS)), st.sampled_from([1, 4, 8]), FORMATS
+)
+def test_unpack_is_the_inverse_of_pack(trits: npt.NDArray[np.int8], tile_rows: int, format: str) -> None:
+    type = trits_type(trits.shape, tile_rows, format=format)
     packed = pack(trits, type)
     assert packed.dtype == np.uint8
-    assert packed.nbytes == EncodingAttr.i2(tile_rows).packed_bytes(*trits.shape)
+    used = EncodingAttr.of(format, tile_rows).packed_bytes(*trits.shape)
+    assert packed.nbytes == -(-used // 64) * 64
     assert np.array_equal(unpack(packed, type), trits)
 
 
-@given(SHAPES.flatmap(lambda shape: arrays(np.int8, shape, elements=TRITS)), st.sampled_from([1, 4]))
-def test_a_trit_is_the_field_that_the_encoding_says(trits: npt.NDArray[np.int8], tile_rows: int) -> None:
+@given(SHAPES.flatmap(lambda shape: arrays(np.int8, shape, elements=TRITS)), st.sampled_from([1, 4]), FORMATS)
+def test_a_trit_is_the_field_that_the_encoding_says(
+    trits: npt.NDArray[np.int8], tile_rows: int, format: str
+) -> None:
     rows, columns = trits.shape
-    packed = pack(trits, trits_type(trits.shape, tile_rows))
-    padded = np.zeros((-(-rows // tile_rows) * tile_rows, -(-columns // 256) * 256), int)
+    packed = pack(trits, trits_type(trits.shape, tile_rows, format=format))
+    tile_columns = EncodingAttr.FORMATS[format].columns
+    padded = np.zeros((-(-rows // tile_rows) * tile_rows, -(-columns // tile_columns) * tile_columns), int)
     padded[:rows, :columns] = trits
     for row, column in np.ndindex(padded.shape):
-        assert field(packed, row, column, columns, tile_rows) == padded[row, column] + 1
+        assert field(packed, row, column, columns, tile_rows, format) == padded[row, column] + 1
 
 
 def test_every_byte_of_four_trits_survives_and_every_other_byte_is_refused() -> None:
@@ -70,12 +86,14 @@ def test_every_byte_of_four_trits_survives_and_every_other_byte_is_refused() -> 
             assert np.array_equal(pack(trits, type), packed)
 
 
-def test_slabs_of_rows_pack_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("format", sorted(EncodingAttr.FORMATS))
+def test_slabs_of_rows_pack_as_the_whole(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trits = np.random.default_rng(0).integers(-1, 2, (37, 300)).astype(np.int8)
-    whole = pack(trits, trits_type(trits.shape))
+    type = trits_type(trits.shape, format=format)
+    whole = pack(trits, type)
     monkeypatch.setattr(packing, "SLAB_ELEMENTS", 1000)
-    assert np.array_equal(pack(trits, trits_type(trits.shape)), whole)
-    assert np.array_equal(unpack(whole, trits_type(trits.shape)), trits)
+    assert np.array_equal(pack(trits, type), whole)
+    assert np.array_equal(unpack(whole, type), trits)
 
 
 def test_bits_have_no_zero() -> None:
@@ -145,6 +163,16 @@ def test_float16_widens_to_float32_when_packed() -> None:
     assert np.array_equal(unpack(pack(array, type), type), array.astype(np.float32))
 
 
+def test_every_bfloat16_survives_and_a_number_between_two_is_refused() -> None:
+    numbers = from_bfloat16_bits(np.arange(1 << 16, dtype=np.uint16)).reshape(256, 256)
+    type = TensorType(bf16, [256, 256])
+    packed = pack(numbers, type)
+    assert packed.nbytes == buffer_bytes(type, max_rows=0) == 2 * numbers.size
+    assert unpack(packed, type).tobytes() == numbers.tobytes()
+    with pytest.raises(CompileError, match="expected elements of bf16, found numbers between them"):
+        pack(np.array([1.0, 1.001], np.float32), TensorType(bf16, [2]))
+
+
 @pytest.mark.parametrize(
     ("type", "row_bytes", "total"),
     [
@@ -173,6 +201,8 @@ def test_few_rows_take_whole_cache_lines() -> None:
 def test_encoded_trits_take_what_the_encoding_says() -> None:
     type = trits_type((5, 257))
     assert buffer_bytes(type, max_rows=64) == EncodingAttr.i2().packed_bytes(5, 257) == 2 * 2 * 256
+    in_base_3 = trits_type((5, 257), format="b3")
+    assert buffer_bytes(in_base_3, max_rows=64) == EncodingAttr.b3().packed_bytes(5, 257) == 2 * 4 * 64
     with pytest.raises(CompileError, match="tiles"):
         row_stride_bytes(type)
 

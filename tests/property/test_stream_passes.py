@@ -15,21 +15,25 @@ from sterna.dialects.interpreter import run
 from sterna.dialects.semantics.stream import PipelineInterpreter
 from sterna.dialects.stream import FifoOp, LanesOp, YieldOp, regions_of, stage_name
 from sterna.targets.verilog.circuits import map_latencies
+from sterna.targets.verilog.external_memory import PLACEMENTS, Placement
 from sterna.targets.verilog.timing import interval, schedule
 from sterna.verification.stages import chosen, is_pipeline, results_of
 from tests.stream_programs import MODELS, SmallModel
 from tests.verilog_designs import SimulatedDesign, pipeline_in, to_pipeline
 
 INTERVALS = st.integers(1, 200)
+DESIGNS = st.sampled_from(["", "adder-tree", "lut-ram", "folded", "shared-sums"])
 
 
 @settings(deadline=None, max_examples=25)
-@given(MODELS, INTERVALS, st.integers(0, 99))
-def test_pipeline_means_what_the_program_means(model: SmallModel, cycles: int, seed: int):
+@given(MODELS, INTERVALS, DESIGNS, st.sampled_from(PLACEMENTS), st.integers(0, 99))
+def test_pipeline_means_what_the_program_means(
+    model: SmallModel, cycles: int, design: str, outside: Placement, seed: int
+):
     program, weights = model.module(), model.weights()
     tokens = np.random.default_rng(seed).integers(0, model.vocabulary, 5)
     logits, _ = run(program, [tokens, np.zeros(model.inner, np.float32)], weights=weights)
-    module = to_pipeline(program, weights, interval=cycles)
+    module = to_pipeline(program, weights, interval=cycles, design=design, outside=outside)
     (found,) = PipelineInterpreter(module, weights).outputs(
         [tokens.reshape(-1, 1), np.zeros((5, 1), np.int64)]
     )
@@ -49,9 +53,9 @@ def test_verification_compares_a_pipeline_by_its_likeliest_tokens():
 
 
 @settings(deadline=None, max_examples=25)
-@given(MODELS, INTERVALS)
-def test_no_queue_holds_more_than_its_depth(model: SmallModel, cycles: int):
-    module = to_pipeline(model.module(), model.weights(), interval=cycles)
+@given(MODELS, INTERVALS, DESIGNS)
+def test_no_queue_holds_more_than_its_depth(model: SmallModel, cycles: int, design: str):
+    module = to_pipeline(model.module(), model.weights(), interval=cycles, design=design)
     pipeline = pipeline_in(module)
     timed = schedule(pipeline, np.zeros(1, np.int64), map_latencies(module, pipeline))
     for op in pipeline.body.block.ops:
@@ -60,22 +64,22 @@ def test_no_queue_holds_more_than_its_depth(model: SmallModel, cycles: int):
             gone = np.searchsorted(timed.taken[use.operation, use.index], timed.made[op.x])
             assert (np.arange(1, len(gone) + 1) - gone).max() <= op.depth.value.data
         elif not isinstance(op, LanesOp | YieldOp):
-            # A recurrence of few beats waits for its own state.
-            assert interval(op) <= max(cycles, 6)
+            # A recurrence of few beats waits for its own state, and tables fill.
+            assert interval(op) <= max(cycles, 28 if design == "lut-ram" else 6)
 
 
 @pytest.mark.slow  # Verilator and a C++ compiler: ten seconds an example
 @settings(deadline=None, max_examples=3)
-@given(MODELS, INTERVALS, st.integers(1, 99))
-def test_hardware_means_what_the_pipeline_means(model: SmallModel, cycles: int, seed: int):
-    module = to_pipeline(model.module(), model.weights(), interval=cycles, sequences=2)
+@given(MODELS, INTERVALS, DESIGNS, st.integers(1, 99))
+def test_hardware_means_what_the_pipeline_means(model: SmallModel, cycles: int, design: str, seed: int):
+    module = to_pipeline(model.module(), model.weights(), interval=cycles, sequences=2, design=design)
     rng = np.random.default_rng(seed)
     tokens = [
         (int(rng.integers(model.vocabulary)), int(rng.random() < 0.3), int(rng.integers(2))) for _ in range(6)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        design = SimulatedDesign.build(module, model.weights(), Path(folder), stalls=True)
-        design.check_every_stream(
+        simulated = SimulatedDesign.build(module, model.weights(), Path(folder), stalls=True)
+        simulated.check_every_stream(
             tokens, gaps=int(rng.integers(200)), pauses=int(rng.integers(200)), seed=seed
         )
 

@@ -143,7 +143,7 @@ def test_a_path_out_of_the_artifact_is_refused(folder: Path, name: str) -> None:
 def test_another_format_version_says_what_to_do(folder: Path) -> None:
     reseal(folder, lambda manifest: manifest.update(format_version=99))
     with pytest.raises(
-        ArtifactError, match="'format_version': expected 2; compile the model again, found 99"
+        ArtifactError, match="'format_version': expected 3; compile the model again, found 99"
     ):
         Artifact.open(folder)
 

@@ -147,3 +147,11 @@ def test_importing_sterna_imports_little() -> None:
     code = "import sys, sterna, sterna.cli; print([m for m in ('torch', 'xdsl', 'numpy', 'rich') if m in sys.modules])"
     process = run_python(code)
     assert process.communicate()[0] == b"[]\n"
+
+
+@pytest.mark.parametrize("target", ["cpu", "triton"])
+def test_an_encoding_is_an_option_of_the_target(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compile", "--target", target, "--help"]) == 0
+    assert "--encoding FORMAT" in capsys.readouterr().out
+    assert cli.main(["compile", "nothing", "--target", target, "--encoding", "b4", "--emit", "mlir"]) == 1
+    assert capsys.readouterr().err == "error: --encoding b4: expected one of i2, b3\n"

@@ -54,6 +54,10 @@ def test_an_error_is_one_line() -> None:
         ("ternary.weight @w", "model.mlir:1:18"),
         ('"ternary.yield"() : () -> ()\n"', "model.mlir:2:"),
         (
+            "ternary.weight @w : tensor<4x8x!ternary.trit, #ternary.encoding<b3, tile = [4, 256]>>",
+            "model.mlir",
+        ),
+        (
             "ternary.weight @w : tensor<4x8x!ternary.trit, #ternary.encoding<i3, tile = [4, 256]>>",
             "model.mlir",
         ),

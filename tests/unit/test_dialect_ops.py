@@ -53,6 +53,10 @@ VALUES = {
     "table": "tensor<9x8xf16>",
     "one": "tensor<8xf32>",
     "image": "tensor<?x5x16xf32>",
+    "start": "tensor<i64>",
+    "angles": "tensor<?x2xf32>",
+    "half": "tensor<?x4xf32>",
+    "cache": "tensor<9x4xf32>",
 }
 """Names and types of the function arguments that the examples use."""
 
@@ -84,6 +88,10 @@ lanes = 16 : tensor<?x8xf32> -> (tensor<?x8xi8>), (tensor<?xf32>)
 %r, %s, %t, %u = ternary.norm_quantize %x of %one : tensor<8xf32> outer_eps = 1.000000e-06 \
 gains(%vector, %one : tensor<8xf32>, tensor<8xf32>) eps = 1.000000e-08 quantize_eps = 1.000000e-05 lanes = 16 \
 : tensor<?x8xf32> -> (tensor<?x8xi8>, tensor<?x8xi8>), (tensor<?xf32>, tensor<?xf32>)
+%r, %s = ternary.positions %start of %tokens capacity = 9 : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
+%r = ternary.rotate %x by %angles, %angles : tensor<?x8xf32>, tensor<?x2xf32>
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
+scale = 5.000000e-01 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
 %r = ternary.elementwise(%y, %short, %scale : tensor<?x6xf32>, tensor<6xf32>, tensor<f32>) { \
 ^bb0(%a: f32, %b: f32, %c: f32): \
 %d = arith.mulf %a, %b : f32 \
@@ -150,6 +158,41 @@ def test_every_operation_has_an_example() -> None:
 
 
 WRONG = """
+%r, %s = ternary.positions %step of %tokens capacity = 9 : tensor<?xf32>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
+    start is tensor<i64>
+%r, %s = ternary.positions %start of %scale capacity = 9 : tensor<i64>, tensor<f32> -> tensor<?xi64>, tensor<i64>
+    leading axis
+%r, %s = ternary.positions %start of %tokens capacity = 9 : tensor<i64>, tensor<?xi64> -> tensor<9xi64>, tensor<i64>
+    positions is tensor<?xi64>
+%r, %s = ternary.positions %start of %tokens capacity = 0 : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
+    at least 1
+%r = ternary.rotate %y by %angles, %angles : tensor<?x6xf32>, tensor<?x2xf32>
+    heads of 4
+%r = ternary.rotate %x by %one, %one : tensor<?x8xf32>, tensor<8xf32>
+    the same rows
+%r = ternary.rotate %q by %angles, %angles : tensor<?x8xi8>, tensor<?x2xf32>
+    x is
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 3 \
+scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+    3 heads of keys divide 4
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 4 \
+scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+    k is tensor<?x8xf32>
+%r, %s, %t = ternary.attention %y, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
+scale = 1.0 lanes = 16 : tensor<?x6xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+    4 heads divide the 6 columns
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %half, %half heads = 4 kv_heads = 2 \
+scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<?x4xf32>
+    static number of rows
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %w, %w heads = 4 kv_heads = 2 \
+scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<6x8xf32>
+    keys is tensor<6x4xf32>
+%r, %s, %t = ternary.attention %x, %half, %half at %step cache %cache, %cache heads = 4 kv_heads = 2 \
+scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xf32>, tensor<9x4xf32>
+    positions is
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
+scale = 1.0 lanes = 3 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+    power of two
 %r = ternary.embedding %tokens, %one : tensor<?xi64>, tensor<8xf32> -> tensor<?x8xf32>
     two axes
 %r = ternary.embedding %tokens, %table : tensor<?xi64>, tensor<9x8xf16> -> tensor<?x9xf32>
@@ -159,7 +202,7 @@ WRONG = """
 %r = ternary.embedding %step, %table : tensor<?xf32>, tensor<9x8xf16> -> tensor<?x8xf32>
     integers
 %r = ternary.embedding %tokens, %trits : tensor<?xi64>, tensor<6x8x!ternary.trit> -> tensor<?x8xf32>
-    f32 or f16
+    f32, f16 or bf16
 %r = ternary.rms_norm %x, %short eps = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<6xf32>
     the weight is
 %r = ternary.rms_norm %q, %vector eps = 1.0 lanes = 16 : tensor<?x8xi8>, tensor<8xf32>

@@ -18,17 +18,18 @@ from sterna.sampling import Sampling, choose
 from sterna.targets.triton import TritonTarget
 from sterna.targets.triton.ahead import Compiled, compile_kernels
 from sterna.targets.triton.emitter import emit_module
-from tests.cpu_programs import PlannedProgram
+from tests.cpu_programs import ENCODINGS, PlannedProgram, trits
+from tests.property.test_attention import Heads, dense
 from tests.property.test_cpu_kernels import norm_quantize, project, scan
 
 X = "tensor<?x64xf32>"
 
 
-def layers(count: int, columns: int = 64) -> PlannedProgram:
+def layers(count: int, columns: int = 64, encoding: str = "i2") -> PlannedProgram:
     """So many equal pairs of a norm with quantization and a projection that adds its input."""
     x, q, s = f"tensor<?x{columns}xf32>", f"tensor<?x{columns}xi8>", "tensor<?xf32>"
     w, g = (
-        f"tensor<{columns}x{columns}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>",
+        trits(columns, columns, encoding),
         f"tensor<{columns}xf32>",
     )
     lines = [
@@ -105,7 +106,15 @@ def test_what_no_kernel_calls_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", [layers(2), project(17, 255, "random"), norm_quantize(257, norm_of_norm=True), scan(255)]
+    "program",
+    [
+        layers(2),
+        project(17, 255, "random"),
+        norm_quantize(257, norm_of_norm=True),
+        scan(255),
+        PlannedProgram(Heads(5, 4, 20, 4096).text(), {}),
+        dense(2560, 4096),
+    ],
 )
 def test_the_file_is_formatted_and_lints_clean(program: PlannedProgram, tmp_path: Path) -> None:
     path = tmp_path / "kernels.py"
@@ -176,9 +185,12 @@ def ahead(isa: str, program: PlannedProgram) -> list[Compiled]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
-def test_products_load_16_bytes_at_once_and_use_what_multiplies_bytes(isa: str) -> None:
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_products_load_16_bytes_at_once_and_use_what_multiplies_bytes(isa: str, encoding: str) -> None:
     """Slow: Triton compiles a kernel in seconds."""
-    few, many = (each.texts["ptx"] for each in ahead(isa, layers(1, 1024)) if each.name.startswith("project"))
+    few, many = (
+        each.texts["ptx"] for each in ahead(isa, layers(1, 1024, encoding)) if each.name.startswith("project")
+    )
     assert few.count("ld.global.v4") >= 5, "packed trits and four times activations"
     assert "dp4a.u32.s32" in few
     product = r"wgmma\.mma_async\S*\.s32\.s8\.s8" if isa == "cuda:90" else r"mma\.sync\S*\.s32\.s8\.s8\.s32"
@@ -189,7 +201,15 @@ def test_products_load_16_bytes_at_once_and_use_what_multiplies_bytes(isa: str) 
 @pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
 def test_no_kernel_spills_or_takes_a_rounding_away(isa: str) -> None:
     """Slow: the same."""
-    for program in (layers(1, 1024), norm_quantize(2560, norm_of_norm=True), scan(2560)):
+    attention = PlannedProgram(Heads(5, 4, 128, 4096).text(), {})
+    programs = (
+        *(layers(1, 1024, each) for each in ENCODINGS),
+        norm_quantize(2560, norm_of_norm=True),
+        scan(2560),
+        attention,
+        dense(2560, 4096),
+    )
+    for program in programs:
         for kernel in ahead(isa, program):
             ptx = kernel.texts["ptx"]
             assert not re.search(r"\b(ld|st)\.local", ptx), kernel.name

@@ -124,10 +124,11 @@ def test_an_interval_is_no_shorter_than_the_memory_allows():
 
 @pytest.mark.slow  # Verilator and a C++ compiler: ten seconds a design
 @pytest.mark.parametrize(
-    ("interval", "width", "kept"), [(24, 64, ["i_proj"]), (200, 128, []), (1152, 64, ["head"])]
+    ("interval", "width", "design", "kept"),
+    [(24, 64, "", ["i_proj"]), (200, 128, "", []), (1152, 64, "", ["head"]), (150, 64, "lut-ram", [])],
 )
 def test_every_stream_equals_the_interpreter_whatever_the_memory_does(
-    interval: int, width: int, kept: list[str], tmp_path: Path
+    interval: int, width: int, design: str, kept: list[str], tmp_path: Path
 ):
     module = to_pipeline(
         MODEL.module(),
@@ -135,14 +136,15 @@ def test_every_stream_equals_the_interpreter_whatever_the_memory_does(
         interval=interval,
         outside="external",
         memory=OutsideMemory(width),
+        design=design,
     )
     for op in regions_of(pipeline_in(module)):
         if stage_name(op) in kept:
             del op.properties["region"]
-    design = SimulatedDesign.build(module, MODEL.weights(), tmp_path, stalls=True)
-    design.check_every_stream(TOKENS)
-    design.check_every_stream(TOKENS, gaps=100, pauses=20, seed=2, latency=100, memory_stalls=60)
-    design.check_every_stream(TOKENS, gaps=20, pauses=100, seed=3, latency=3, memory_stalls=240)
+    simulated = SimulatedDesign.build(module, MODEL.weights(), tmp_path, stalls=True)
+    simulated.check_every_stream(TOKENS)
+    simulated.check_every_stream(TOKENS, gaps=100, pauses=20, seed=2, latency=100, memory_stalls=60)
+    simulated.check_every_stream(TOKENS, gaps=20, pauses=100, seed=3, latency=3, memory_stalls=240)
 
 
 @pytest.mark.slow  # Verilator and a C++ compiler: ten seconds a design

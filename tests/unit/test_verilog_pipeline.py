@@ -23,24 +23,26 @@ MODEL = SmallModel()
 TOKENS = [(1, 1, 0), (2, 0, 0), (3, 1, 1), (4, 0, 0), (5, 0, 1), (9, 0, 1), (0, 1, 0), (3, 0, 0)]
 
 
-@pytest.mark.parametrize("interval", [1, 5, 1000])
-def test_every_stream_equals_the_interpreter_whatever_stalls(interval: int, tmp_path: Path):
-    module = to_pipeline(MODEL.module(), MODEL.weights(), interval=interval, sequences=2)
-    design = SimulatedDesign.build(module, MODEL.weights(), tmp_path, stalls=True)
-    design.check_every_stream(TOKENS)
-    design.check_every_stream(TOKENS, gaps=100, pauses=20, seed=2)
-    design.check_every_stream(TOKENS, gaps=20, pauses=200, seed=3)
+@pytest.mark.parametrize(
+    ("interval", "design"), [(1, ""), (5, ""), (1000, ""), (40, "lut-ram"), (150, "lut-ram")]
+)
+def test_every_stream_equals_the_interpreter_whatever_stalls(interval: int, design: str, tmp_path: Path):
+    module = to_pipeline(MODEL.module(), MODEL.weights(), interval=interval, sequences=2, design=design)
+    simulated = SimulatedDesign.build(module, MODEL.weights(), tmp_path, stalls=True)
+    simulated.check_every_stream(TOKENS)
+    simulated.check_every_stream(TOKENS, gaps=100, pauses=20, seed=2)
+    simulated.check_every_stream(TOKENS, gaps=20, pauses=200, seed=3)
 
 
-@pytest.mark.parametrize("interval", [5, 1000])
-def test_every_beat_moves_in_the_cycle_that_was_predicted(interval: int, tmp_path: Path):
-    module = to_pipeline(MODEL.module(), MODEL.weights(), interval=interval)
-    design = SimulatedDesign.build(module, MODEL.weights(), tmp_path)
-    beats, cycles = design.check_every_stream(TOKENS[:1])
+@pytest.mark.parametrize(("interval", "design"), [(5, ""), (1000, ""), (150, "lut-ram")])
+def test_every_beat_moves_in_the_cycle_that_was_predicted(interval: int, design: str, tmp_path: Path):
+    module = to_pipeline(MODEL.module(), MODEL.weights(), interval=interval, design=design)
+    simulated = SimulatedDesign.build(module, MODEL.weights(), tmp_path)
+    beats, cycles = simulated.check_every_stream(TOKENS[:1])
     pipeline = pipeline_in(module)
     predicted = schedule(pipeline, np.zeros(1, np.int64), map_latencies(module, pipeline))
     assert cycles == predicted.finish
-    for number, value in enumerate(design.traced.values()):
+    for number, value in enumerate(simulated.traced.values()):
         (use,) = value.uses
         moved = [beat.cycle for beat in beats if beat.stream == number]
         assert moved == predicted.taken[use.operation, use.index].tolist()

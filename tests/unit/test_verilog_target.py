@@ -11,10 +11,11 @@ from sterna.cli import main
 from sterna.dialects.context import make_context, parse
 from sterna.dialects.errors import CompileError
 from sterna.plugins import configured_target
-from sterna.targets.verilog.arrays.costs import array_cost, cheaper_constants
+from sterna.targets.verilog.arrays.costs import array_cost
 from sterna.targets.verilog.convert_fixed_to_stream import ConvertFixedToStreamPass
 from sterna.targets.verilog.estimate import estimate
-from sterna.targets.verilog.fold_stages import FoldStagesPass, fewest_lanes, fewest_products
+from sterna.targets.verilog.fold_array import cheapest, fewest_products
+from sterna.targets.verilog.fold_stages import FoldStagesPass, fewest_lanes
 from sterna.targets.verilog.stages.module import identifier, literal, memory_image
 from tests.stream_programs import SmallModel
 from tests.verilog_designs import pipeline_in, to_pipeline
@@ -31,6 +32,9 @@ MODEL = SmallModel()
         ({"goal": "7"}, "--goal is of the form tokens_per_s=N, not '7'"),
         ({"sequences": "0"}, "--sequences is a number from 1, not '0'"),
         ({"result": "text"}, "--result is one of tokens, logits, not 'text'"),
+        ({"weights": "nowhere"}, "--weights is one of auto, on-chip, external, not 'nowhere'"),
+        ({"memory-width": "48"}, "--memory-width is one of 64, 128, 256, 512, not '48'"),
+        ({"memory-latency": "5000"}, "the memory's latency is 1 to 1024 cycles, not 5000"),
         ({"device": "xcku5p", "synthesis": "nextpnr"}, "--synthesis nextpnr places on ecp5-85k only"),
         ({"speed": "1"}, "target 'verilog' has no option --speed: it has --device"),
     ],
@@ -44,7 +48,7 @@ def test_wrong_options_are_one_line(options: dict[str, str], complaint: str):
 def test_options_belong_to_the_target_that_declares_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["compile", str(tmp_path), "--device", "xcku5p", "-o", str(tmp_path / "a")]) == 2
     assert "No such option" in capsys.readouterr().err
-    with pytest.raises(CompileError, match="target 'cpu' has no option --device: it has none"):
+    with pytest.raises(CompileError, match="target 'cpu' has no option --device: it has --encoding"):
         configured_target("cpu", {"device": "xcku5p"})
 
 
@@ -109,12 +113,23 @@ def test_folding_divides_rows_evenly():
 
 
 def test_designs_are_chosen_by_what_was_measured():
-    assert cheaper_constants(64, 64, 1, 64, "xc7") == "adder-tree"
-    assert cheaper_constants(64, 64, 64, 64, "xc7") == "shared-sums"
+    assert cheapest(256, 256, 4096, "xc7")[0] == "adder-tree"
+    assert cheapest(1024, 256, 128, "xc7")[0] == "lut-ram"
+    assert cheapest(1024, 256, 128, "ecp5")[0] == "adder-tree"
+    assert cheapest(64, 64, 1, "xc7")[0] == "shared-sums"
     for family in ("xc7", "ecp5"):
         tree = array_cost("adder-tree", 64, 64, family)
         tables, shared = array_cost("lut-ram", 64, 64, family), array_cost("shared-sums", 64, 64, family)
         assert shared.lut < tables.lut < tree.lut
+
+
+def test_a_design_that_is_none_is_one_line():
+    module, ctx = MODEL.module(), make_context(MODEL.weights())
+    ConvertFixedToStreamPass().apply(ctx, module)
+    with pytest.raises(
+        CompileError, match="a design is one of adder-tree, lut-ram, folded, shared-sums, not systolic"
+    ):
+        FoldStagesPass(interval=10, design="systolic").apply(ctx, module)
 
 
 def test_names_and_numbers_are_verilog():

@@ -28,7 +28,7 @@ def embedding(to: Drawing) -> None:
     rows, columns = to.choose(4, 7), to.size()
     tokens = to.argument(Type("i64", (None if to.limits.dynamic != "never" else 3,)))
     to.values.remove(tokens)
-    table = to.weight(to.choose("f32", "f16"), (rows, columns))
+    table = to.weight(to.choose("f32", "f16", "bf16"), (rows, columns))
     type = Type("f32", (*tokens.shape, columns))
     to.emit(f"ternary.embedding {tokens}, {table} : {tokens.type}, {table.type} -> {type}", type)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,13 +21,17 @@ class Array:
     """
 
     module: str
-    source: str
-    """Verilog of the module; it may instantiate modules of the library."""
+    modules: Mapping[str, str]
+    """Verilog by module: it, and those of its own that it instantiates beside modules of the library."""
     rows: int
     columns: int
     activation_bits: int
     sum_bits: int
     latency: int
+
+    @property
+    def source(self) -> str:
+        return "\n".join(self.modules.values())
 
 
 def signed_bits(low: int, high: int) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from sterna.dialects.stream import Design
 from sterna.targets.verilog.devices import Family, Resources
 
 COSTS = Path(__file__).parent / "costs.json"
@@ -55,11 +54,3 @@ def array_cost(design: str, rows: int, columns: int, family: Family) -> Resource
 
 def _distance(left: int, right: int) -> float:
     return max(left, right) / min(left, right)
-
-
-def cheaper_constants(rows: int, columns: int, pe: int, simd: int, family: Family) -> Design:
-    """Weights as wiring take all products at once: worth it where an array of streamed ones that is fast enough
-    takes more."""
-    streamed = array_cost("adder-tree", pe, simd, family)
-    shared = array_cost("shared-sums", rows, columns, family)
-    return "shared-sums" if shared.lut < streamed.lut else "adder-tree"

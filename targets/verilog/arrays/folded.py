@@ -62,7 +62,7 @@ module {module} (
 """
     return Array(
         module=module,
-        source=source,
+        modules={module: source},
         rows=rows,
         columns=columns,
         activation_bits=activation_bits,

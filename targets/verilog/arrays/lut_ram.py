@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sterna.targets.verilog.arrays.array import Adders, Array, dot_product_bounds, signed_bits
-from sterna.targets.verilog.arrays.sum_graph import Trits, row_sums
+from sterna.targets.verilog.arrays.sum_graph import SumGraph, Trits, row_sums
 from sterna.targets.verilog.arrays.sum_pipeline import SumPipeline, print_pipeline
 
 GROUP = 3
@@ -80,24 +80,31 @@ def lut_ram_array(module: str, *, rows: int, columns: int, activation_bits: int,
     groups = -(-columns // GROUP)
     bits = activation_bits + 2
     sum_bits = signed_bits(*dot_product_bounds(columns, activation_bits))
-    tree = row_sums(np.ones((1, groups), np.int8), arity=3 if adders == "ternary adders" else 2)
+    tree = _tree(groups, adders)
     bounds = [(-n << (activation_bits - 1), n << (activation_bits - 1)) for n in _members(columns)]
     pipeline = print_pipeline(tree, bounds, adders=adders)
     return Array(
         module=module,
-        source="\n".join(
-            [
-                _tables(module, groups, columns, activation_bits, bits),
-                _row(module, pipeline, bounds, bits, sum_bits),
-                _top(module, rows, columns, groups, activation_bits, bits, sum_bits),
-            ]
-        ),
+        modules={
+            f"{module}_sums": _tables(module, groups, columns, activation_bits, bits),
+            f"{module}_row": _row(module, pipeline, bounds, bits, sum_bits),
+            module: _top(module, rows, columns, groups, activation_bits, bits, sum_bits),
+        },
         rows=rows,
         columns=columns,
         activation_bits=activation_bits,
         sum_bits=sum_bits,
         latency=pipeline.latency + 1,
     )
+
+
+def _tree(groups: int, adders: Adders) -> SumGraph:
+    return row_sums(np.ones((1, groups), np.int8), arity=3 if adders == "ternary adders" else 2)
+
+
+def look_up_latency(columns: int, adders: Adders) -> int:
+    """Cycles from a look-up to its sums: a register, and a level of adders each."""
+    return max(_tree(-(-columns // GROUP), adders).depths()) + 1
 
 
 def _members(columns: int) -> list[int]:
@@ -175,6 +182,8 @@ def _row(module: str, pipeline: SumPipeline, bounds: list[tuple[int, int]], bits
         for g, width in enumerate(widths)
         if width < bits
     ]
+    if not pipeline.latency:
+        idle += ["clock", "advance"]
     unused = f"\n  wire unused = &{{1'b0, {', '.join(idle)}}};" if idle else ""
     return f"""\
 // The sum of one entry a group.

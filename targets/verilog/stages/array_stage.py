@@ -2,38 +2,25 @@
 
 With weights in a memory (`adder-tree`) the row is kept while PE outputs at a time are made of it, SIMD inputs a
 cycle: M / PE passes of K / SIMD cycles. The first pass takes the row as it comes. With weights as wiring the
-whole row comes in one beat.
+whole row comes in one beat. `lut-ram` is in `table_stage.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sterna.dialects.errors import CompileError
 from sterna.dialects.stream import ArrayOp, stage_name
 from sterna.dialects.stream_types import RowsType, rows_type
 from sterna.targets.verilog.arrays.array import Adders, Array
 from sterna.targets.verilog.arrays.folded import folded_array, shared_array
-from sterna.targets.verilog.external_memory import Packing
-from sterna.targets.verilog.stages.module import (
-    Port,
-    StageModule,
-    address_bits,
-    header,
-    image_name,
-    memory_image,
-)
+from sterna.targets.verilog.stages.module import Port, StageModule, address_bits, header
+from sterna.targets.verilog.stages.table_stage import table_stage
+from sterna.targets.verilog.stages.weight_source import READ_CYCLES, weight_source
 
 Trits = npt.NDArray[Any]
-
-MEMORY_LANE = 32
-"""Bits that a word of the memory outside is counted in, as a stream."""
-READ_CYCLES = 2
-"""From a beat that is taken to the array's inputs: the memories' read, and a register."""
 
 
 def tree_latency(simd: int) -> int:
@@ -53,8 +40,8 @@ def array_stage(op: ArrayOp, weights: Trits, adders: Adders) -> StageModule:
             return _streamed(op, weights)
         case "folded" | "shared-sums":
             return _constant(op, weights, adders)
-        case design:
-            raise CompileError(f"design {design} has no stage yet: choose another", op.location)
+        case _:
+            return table_stage(op, weights, adders)
 
 
 def weight_words(weights: Trits, pe: int, simd: int) -> npt.NDArray[np.int64]:
@@ -65,88 +52,13 @@ def weight_words(weights: Trits, pe: int, simd: int) -> npt.NDArray[np.int64]:
     return blocks.transpose(0, 2, 1, 3).reshape(-1, pe * simd)
 
 
-@dataclass(frozen=True)
-class WeightSource:
-    """Verilog that brings the weights of a step to `w`, two cycles after `step`; a step waits for `w_valid`."""
-
-    text: str
-    ports: list[Port]
-    images: dict[str, str]
-    outside: bytes
-
-
-def weight_source(op: ArrayOp, codes: npt.NDArray[Any], code_bits: int, *, address: str) -> WeightSource:
-    """Of codes `[steps, codes a step]`; `address` numbers the step, where the weights are on the chip.
-
-    The stage declares `w` and `w_valid`, `step` and `advance`, and whether it stepped the cycle before, `stepped`.
-    """
-    steps, bits = codes.shape[0], codes.shape[1] * code_bits
-    head = f"""\
-  logic [{bits - 1}:0] w_read;
-  always_ff @(posedge clock) if (advance) w <= stepped ? w_read : '0;
-"""
-    if op.region is None:
-        image = image_name(f"{stage_name(op)}_weights")
-        text = f"""\
-{head}  assign w_valid = 1'b1;
-  constant_rows #(.WORDS({steps}), .WIDTH({bits}), .IMAGE("{image}")) weights (
-      .clock, .advance, .address({address}), .data(w_read));
-"""
-        return WeightSource(text, [], {image: memory_image(codes, code_bits)}, b"")
-    width = op.region.width.data
-    packed = Packing(steps, bits, width)
-    many, wide = packed.steps_a_word, packed.words_a_step
-    lanes = width // MEMORY_LANE
-    port = Port("memory", RowsType.of(packed.words * lanes, MEMORY_LANE, lanes))
-    ports = ".in_valid(memory_valid), .in_ready(memory_ready)"
-    unpacked = ".out_data(w_next), .out_valid(w_valid), .out_ready(w_valid && step)"
-    if many > 1:
-        said = f"{many} steps a word"
-        change = f"""\
-  narrow #(.WIDTH({bits}), .RATIO({many})) unpack (
-      .clock, .reset, .in_data(memory_data[{many * bits - 1}:0]), {ports},
-      {unpacked});
-"""
-        spare = _unused("memory_data", many * bits, width)
-    elif wide > 1:
-        said = f"{wide} words a step"
-        change = f"""\
-  logic [{wide * width - 1}:0] words;
-  widen #(.WIDTH({width}), .RATIO({wide})) unpack (
-      .clock, .reset, .in_data(memory_data), {ports},
-      {unpacked.replace("w_next", "words", 1)});
-  assign w_next = words[{bits - 1}:0];
-"""
-        spare = _unused("words", bits, wide * width)
-    else:
-        said = "a step a word"
-        change = f"""\
-  assign w_next = memory_data[{bits - 1}:0];
-  assign w_valid = memory_valid;
-  assign memory_ready = memory_valid && step;
-"""
-        spare = _unused("memory_data", bits, width)
-    text = f"""\
-  // Weights come from the memory outside, {said}.
-{head}  logic [{bits - 1}:0] w_next;
-{change}{spare}  always_ff @(posedge clock) if (advance) w_read <= w_next;
-"""
-    return WeightSource(text, [port], {}, packed.pack(codes, code_bits))
-
-
-def _unused(signal: str, used: int, width: int) -> str:
-    if used == width:
-        return ""
-    return f"  wire unused = &{{1'b0, {signal}[{width - 1}:{used}]}};\n"
-
-
 def _streamed(op: ArrayOp, weights: Trits) -> StageModule:
     x, y, name = rows_type(op.x), rows_type(op.result), stage_name(op)
     pe, simd = y.lanes.data, x.lanes.data
     passes, cycles = folds(x, y)
     latency = tree_latency(simd)
     words = passes * cycles
-    source = weight_source(op, weight_words(weights, pe, simd), 2, address="word")
+    source = weight_source(op, weight_words(weights, pe, simd), 2, address="word", reads="step")
     timing = f"{passes} passes of {cycles} cycles; initiation interval 1, latency {latency}"
     ports = [Port("in0", x), *source.ports, Port("out0", y, is_output=True)]
     text = f"""\
@@ -239,7 +151,7 @@ def _constant(op: ArrayOp, weights: Trits, adders: Adders) -> StageModule:
   end
 endmodule
 """
-    return StageModule(name=name, text=text, parts={array.module: array.source}, latency=latency)
+    return StageModule(name=name, text=text, parts=dict(array.modules), latency=latency)
 
 
 def comment(op: ArrayOp, x: RowsType, y: RowsType, timing: str) -> str:
