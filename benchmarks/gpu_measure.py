@@ -153,7 +153,7 @@ def launch_all(module: Any, plan: Results, device: Any) -> None:
     for texts, length in (*((n, 1) for n in several), (1, plan["prompt"])):
         batch = module.Batch(texts, length, device)
         tokens = torch.zeros(texts * length, dtype=torch.int64, device=device)
-        states = [batch.empty((texts, columns), torch.float32) for columns in module.STATES]
+        states = [batch.empty((texts, *shape), dtype) for shape, dtype in module.STATES]
         logits, *_ = module.forward(batch, weights, tokens, *states)
         module.likeliest(logits[:texts], tokens[:texts])
 
@@ -219,11 +219,10 @@ def steps_of(module: Any, weights: Any, tokens: Any, device: Any, texts: int) ->
 
 
 def at_once(module: Any, weights: Any, tokens: Any, device: Any) -> tuple[Any, Any]:
-    import torch
 
     texts, length = tokens.shape
     batch = module.Batch(texts, length, device)
-    zeros = [batch.empty((texts, columns), torch.float32).zero_() for columns in module.STATES]
+    zeros = [batch.empty((texts, *shape), dtype).zero_() for shape, dtype in module.STATES]
     logits, *states = module.forward(batch, weights, tokens.reshape(-1).contiguous(), *zeros)
     return logits.unflatten(0, (texts, length)), states
 

@@ -60,7 +60,7 @@ class Executable(Protocol):
     #     def session(self) -> Session
     # Without either, or where `decoder` gives None, every step goes through `run`. And
     #     def texts(self, count: int) -> Texts | None
-    # for so many at once; without it they go one after the other.
+    # for so many texts at once; without it they go one after the other.
 
 
 class Session(Protocol):

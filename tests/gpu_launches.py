@@ -98,7 +98,7 @@ def compiled_launches(
         for texts, length in calls:
             batch = emitted.Batch(texts, length, device)
             tokens = torch.zeros(texts * length, dtype=torch.int64, device=device)
-            states = [batch.empty((texts, columns), torch.float32) for columns in emitted.STATES]
+            states = [batch.empty((texts, *shape), dtype) for shape, dtype in emitted.STATES]
             logits, *_ = emitted.forward(batch, weights, tokens, *states)
             emitted.likeliest(logits[:texts], tokens[:texts])
     return list(found.values())

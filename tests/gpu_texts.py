@@ -70,7 +70,7 @@ def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int)
         """Logits `[texts, T, V]`, and every state `[texts, D]`."""
         texts, length = prompt.shape
         batch = module.Batch(texts, length, device)
-        states = [batch.empty((texts, columns), torch.float32).zero_() for columns in module.STATES]
+        states = [batch.empty((texts, *shape), dtype).zero_() for shape, dtype in module.STATES]
         logits, *last = module.forward(batch, held, prompt.reshape(-1), *states)
         return [logits.unflatten(0, (texts, length)), *last]
 

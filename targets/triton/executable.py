@@ -152,6 +152,7 @@ class TritonTexts:
             logits.append(alone.logits[0])
             for state, one in zip(together.states, alone.states, strict=True):
                 state[text].copy_(one[0])
+        together.count(max(tokens.size for tokens in prompts))
         together.logits = self._engine.torch.stack(logits)
 
     def step(self, tokens: Array) -> None:

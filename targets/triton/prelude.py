@@ -157,6 +157,15 @@ def halving_trees(partial, LANES: tl.constexpr):
 
 
 @triton.jit
+def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
+    """Elements of a row in memory, with zeros behind its end. Without a mask where that is known not to be reached."""
+    if K % LANES == 0:
+        return tl.load(row + at)
+    else:
+        return tl.load(row + at, mask=at < K, other=0.0)
+
+
+@triton.jit
 def attention_scores(q, keys, j, count, ROW: tl.constexpr, D: tl.constexpr):
     """sum over d of q[d] * keys[j, d] for rows j of a cache, in 16 strided partial sums and a halving tree: `[j]`."""
     lane = tl.arange(0, 16)
@@ -196,15 +205,6 @@ def dense_sums(
         right = tl.load(channels[:, None] + (k * W_COLUMN)[None, :], inside, 0.0)
         partial += left[:, None, :] * right[None, :, :]
     return tl.reshape(halving_trees(tl.reshape(partial, [ROWS * CHANNELS, 16]), 16), [ROWS, CHANNELS])
-
-
-@triton.jit
-def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
-    """Elements of a row in memory, with zeros behind its end. Without a mask where that is known not to be reached."""
-    if K % LANES == 0:
-        return tl.load(row + at)
-    else:
-        return tl.load(row + at, mask=at < K, other=0.0)
 
 
 @triton.jit
@@ -335,8 +335,7 @@ def i2_vector_product(
 def fetch(
     w, M: tl.constexpr, ROW: tl.constexpr, CHANNELS: tl.constexpr, SPLIT: tl.constexpr, MANY: tl.constexpr
 ):
-    """Asks for the packed rows of a program, ROW bytes each, before its turn comes: the L2 cache has them when it
-    does."""
+    """Asks for a program's packed rows, of ROW bytes each, before its turn comes: then the L2 cache has them."""
     if OVERLAP and not MANY:
         LINES: tl.constexpr = (CHANNELS * ROW + 128 * SPLIT - 1) // (128 * SPLIT)
         line = tl.program_id(2) * LINES + tl.minimum(tl.arange(0, triton.next_power_of_2(LINES)), LINES - 1)
@@ -439,10 +438,9 @@ def b3_vector_product(
     q_row = q.to(tl.pointer_type(tl.int32)) + t.to(tl.int64) * ROW_WORDS
     q_rows = q_row[:, None, None] + tl.zeros([ROWS, CHANNELS, 1], tl.int32)
     acc = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
-    EACH: tl.constexpr = (ACROSS + TILES * 4 * SPLIT - 1) // (TILES * 4 * SPLIT) * TILES * 4
+    EACH: tl.constexpr = (ACROSS + TILES * 4 * SPLIT - 1) // (TILES * 4 * SPLIT) * (TILES * 4)
     begin = tl.program_id(2) * EACH
-    end = tl.minimum(begin + EACH, ACROSS)
-    for first in range(begin, end, TILES * 4):
+    for first in range(begin, tl.minimum(begin + EACH, ACROSS), TILES * 4):
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 4) + word % 4
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
@@ -458,8 +456,9 @@ def b3_vector_product(
             even &= 0x00FF00FF
             odd &= 0x00FF00FF
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
-    last = tl.minimum(end * 20, READ_WORDS)
-    for first in range(begin * 20, last, TILES * 64):
+    EACH_WORDS: tl.constexpr = (READ_WORDS + TILES * 64 * SPLIT - 1) // (TILES * 64 * SPLIT) * (TILES * 64)
+    begin = tl.program_id(2) * EACH_WORDS
+    for first in range(begin, tl.minimum(begin + EACH_WORDS, READ_WORDS), TILES * 64):
         words = first + tl.arange(0, TILES * 64)
         x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < last)[None, :], 0)
         ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
