@@ -460,7 +460,7 @@ def b3_vector_product(
     begin = tl.program_id(2) * EACH_WORDS
     for first in range(begin, tl.minimum(begin + EACH_WORDS, READ_WORDS), TILES * 64):
         words = first + tl.arange(0, TILES * 64)
-        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < last)[None, :], 0)
+        x = tl.load(q_row[:, None] + words[None, :], (t < rows)[:, None] & (words < READ_WORDS)[None, :], 0)
         ones = dot4(tl.full([ROWS, TILES * 64], 0x01010101, tl.int32), x, ones, DP4A)
     return tl.sum(acc, axis=2) - tl.sum(ones, axis=1)[:, None]
 

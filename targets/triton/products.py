@@ -103,7 +103,7 @@ class Product:
         packed = encoding(weight, self.op)
         shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {packed.tile_rows}"
         few, many = (f"{packed.format.data}_{way}_product" for way in ("vector", "matrix"))
-        row_bytes = -(-k // 256) * 64 if packed.format.data == "i2" else -(-k // 80) * 16
+        row_bytes = packed.packed_bytes(packed.tile_rows, k) // packed.tile_rows
         fetched = b.call("fetch", w, str(self.m), str(row_bytes), "CHANNELS", "SPLIT", "MANY")
         b.lines.insert(b.lines.index(TAKE_TURN), fetched)
         b.lines += [
