@@ -34,8 +34,10 @@ def array_folding(
             return ("lut-ram", *(tables or (rows, widest(columns))))
         case "adder-tree":
             return ("adder-tree", *fewest_products(rows, columns, interval, family))
-        case "shared-sums" | "folded":
-            return (design, rows, columns)
+        case "shared-sums":
+            return ("shared-sums", rows, columns)
+        case "folded":
+            return ("folded", rows, columns)
         case _:
             return cheapest(rows, columns, interval, family)
 
