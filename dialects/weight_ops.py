@@ -182,7 +182,7 @@ def find_weight(module: Operation, name: str) -> WeightOp | None:
 
 def any_float_layer(module: ModuleOp) -> bool:
     """Whether every linear layer of the module may stay float."""
-    return FLOAT_LAYERS in module.attributes and not named_float_layers(module)
+    return FLOAT_LAYERS in module.attributes and not isinstance(module.attributes[FLOAT_LAYERS], ArrayAttr)
 
 
 def named_float_layers(module: ModuleOp) -> frozenset[str]:

@@ -74,7 +74,7 @@ class BitNetConfig:
             raise ConfigError("hidden_act", self.hidden_act, "'relu2'")
         if self.attention_bias:
             raise ConfigError("attention_bias", True, "false: no published model has one")
-        theta: object = self.rope_theta
+        theta = cast("object", self.rope_theta)
         if not isinstance(theta, int | float) or isinstance(theta, bool) or not 1 <= theta <= LARGEST_THETA:
             raise ConfigError("rope_theta", theta, f"a number from 1 to {LARGEST_THETA:g}")
         if self.quantization_mode not in ("offline", "online"):
