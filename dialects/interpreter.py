@@ -17,7 +17,7 @@ from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.utils.exceptions import InterpretationError
 from xdsl.utils.scoped_dict import ScopedDict
 
-from sterna.dialects.elements import dtype_of
+from sterna.dialects.elements import dtype_of, is_bfloat16
 from sterna.dialects.errors import CompileError
 from sterna.dialects.fixed_numerics import limits
 from sterna.dialects.semantics.arith import ArithFunctions
@@ -204,7 +204,10 @@ class _Interpreter(Interpreter):
 
 
 def fits(value: Array, type: Attribute) -> bool:
-    """Are integers within the width of their type? Those that fill their dtype are."""
+    """Are integers within the width of their type (those that fill their dtype are), and float32 numbers that stand for
+    bf16 none between its numbers?"""
+    if is_bfloat16(type):
+        return not (np.asarray(value, np.float32).view(np.uint32) & 0xFFFF).any()
     width = odd_width(type)
     if width is None or not value.size:
         return True

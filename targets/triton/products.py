@@ -28,7 +28,7 @@ FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "SPLIT": 1, "MANY": False, "DP
 MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": True}
 """The constants of a kernel, as an example of each way that it has."""
 
-LAST = (Param("partial", "*i32"), Param("arrived", "*i32"), Param("rows", "i32"), Param("magnitude", "i32"))
+LAST = (Param("partial", "*i32"), Param("arrived", "*i32"), Param("rows", "i32"), Param("many_as", "i32"))
 """What `Product` gives after the arguments: memory that programs share, rows, and what many rows are tuned by."""
 
 MOST_FEW_ROWS = 4

@@ -147,17 +147,17 @@ class Product:
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
         self.m, self.kernel, self.sums = m, kernel, sums
         self.few = triton.autotune(few, key=["ROWS"], do_bench=time_of, cache_results=True)(kernel)
-        self.many = triton.autotune(many, key=["magnitude"], do_bench=time_of, cache_results=True)(kernel)
+        self.many = triton.autotune(many, key=["many_as"], do_bench=time_of, cache_results=True)(kernel)
         self.shared: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, rows: int, *arguments) -> None:
         def grid(meta):
             return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"]), meta["SPLIT"]
 
-        magnitude = triton.next_power_of_2(max(rows, 1))
-        given = (*arguments, *self.memory(arguments[0].device), rows, magnitude)
+        nearest = triton.next_power_of_2(max(rows, 1))
+        given = (*arguments, *self.memory(arguments[0].device), rows, nearest)
         if rows <= FEW_ROWS:
-            self.few[grid](*given, ROWS=magnitude, MANY=False, DP4A=CUDA, **EXACT)
+            self.few[grid](*given, ROWS=nearest, MANY=False, DP4A=CUDA, **EXACT)
         else:
             self.many[grid](*given, TILES=1, SPLIT=1, MANY=True, DP4A=CUDA, **EXACT)
 

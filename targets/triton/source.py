@@ -43,7 +43,7 @@ class Kernel:
         return self.params, self.body
 
     def text(self, name: str) -> list[str]:
-        jit = '@triton.jit(do_not_specialize=["rows", "magnitude"])' if self.tuned else "@triton.jit"
+        jit = '@triton.jit(do_not_specialize=["rows", "many_as"])' if self.tuned else "@triton.jit"
         lines = [jit, *definition(name, [param.declaration for param in self.params])]
         return lines + indented([*docstring(self.doc), *self.body])
 

@@ -49,6 +49,10 @@ class Resources:
         return lacking[0] if lacking else None
 
 
+ROUTABLE = 0.7
+"""Of look-up tables and flip-flops. With three quarters of an LFE5U-85F in use, nextpnr found no routes in an hour."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A chip. The sizes are its makers' (Lattice FPGA-DS-02012; AMD DS180, DS922, DS923); `generic` is none in
@@ -60,6 +64,12 @@ class Device:
     resources: Resources
     clock_mhz: float
     """What is aimed at unless another clock is asked for."""
+
+    @property
+    def budget(self) -> Resources:
+        """What a design may take unless told otherwise: wires need room among look-up tables and flip-flops."""
+        has = self.resources
+        return Resources(lut=int(ROUTABLE * has.lut), ff=int(ROUTABLE * has.ff), bram=has.bram, dsp=has.dsp)
 
     @property
     def adders(self) -> Adders:

@@ -75,7 +75,7 @@ class FoldStagesPass(ModulePass):
     ff: int = 0
     bram: int = 0
     dsp: int = 0
-    """The budget; 0: all that the device has."""
+    """The budget; 0: the device's (`Device.budget`)."""
     sequences: int = 1
     weights: str = "on-chip"
     """Where `place-weights` may put weights: what is outside the chip takes no block of it, and time."""
@@ -115,7 +115,7 @@ class FoldStagesPass(ModulePass):
 
     def goal(self) -> Goal:
         device = find_device(self.device)
-        has = device.resources
+        has = device.budget
         budget = Resources(
             lut=self.lut or has.lut, ff=self.ff or has.ff, bram=self.bram or has.bram, dsp=self.dsp or has.dsp
         )

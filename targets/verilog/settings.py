@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 from sterna.dialects.errors import CompileError
 from sterna.dialects.stream_types import MEMORY_WIDTHS
 from sterna.targets.options import TargetOption
-from sterna.targets.verilog.devices import DEVICES, Device, find_device
+from sterna.targets.verilog.devices import DEVICES, ROUTABLE, Device, find_device
 from sterna.targets.verilog.external_memory import PLACEMENTS, OutsideMemory, Placement
 
 Output = Literal["tokens", "logits"]
@@ -21,7 +21,7 @@ OPTIONS = (
     TargetOption(
         "budget",
         "lut=N,bram=N,…",
-        "What the design may take of lut, ff, bram and dsp; default: all of the chip.",
+        f"What the design may take; default: {ROUTABLE:.0%} of the chip's lut and ff, all its bram and dsp.",
     ),
     TargetOption("clock", "MHZ", "The clock that is aimed at, as 50MHz; default: the chip's own."),
     TargetOption(

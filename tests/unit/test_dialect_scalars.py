@@ -277,7 +277,12 @@ def test_what_has_no_exact_definition_is_refused(line: str, type: str) -> None:
         evaluate(line, type, {"d": 1.0, "f": 1.0})
 
 
-def test_bfloat16_is_refused() -> None:
-    module = parse("func.func @forward(%x : bf16) -> bf16 { func.return %x : bf16 }")
-    with pytest.raises(CompileError, match="bf16"):
-        run(module, [np.float32(1)])
+def test_bfloat16_is_never_rounded_to() -> None:
+    """Tables are stored in it and widened; arithmetic may pass where it is exact, and else says so."""
+    text = "func.func @forward(%x : bf16) -> bf16 {{ {} func.return %{} : bf16 }}"
+    same, twice = parse(text.format("", "x")), parse(text.format("%y = arith.mulf %x, %x : bf16", "y"))
+    assert run(same, [np.float32(1.5)]) == (1.5,)
+    with pytest.raises(CompileError, match="input 0 of @forward is bf16, and a number does not fit"):
+        run(same, [np.float32(1.0001)])
+    with pytest.raises(CompileError, match=r"arith\.mulf: the result is bf16, and a number does not fit"):
+        run(twice, [np.float32(1.0078125)])

@@ -17,7 +17,8 @@ from sterna.in_memory import jit
 from sterna.sampling import Sampling, choose
 from sterna.targets.triton import TritonTarget
 from sterna.targets.triton.ahead import Compiled, compile_kernels
-from sterna.targets.triton.emitter import emit_module
+from sterna.targets.triton.emitter import COPIED, definitions, emit_module
+from sterna.targets.triton.products import LAST
 from tests.cpu_programs import ENCODINGS, PlannedProgram, trits
 from tests.property.test_attention import Heads, dense
 from tests.property.test_cpu_kernels import norm_quantize, project, scan
@@ -243,3 +244,10 @@ def test_a_draw_on_the_device_is_that_of_the_host(top_k: int | None, top_p: floa
         if int(among[0]) == 1:
             draws.bit_generator.state = state
         assert int(token[0]) == choose(row, sampling, host)
+
+
+def test_what_every_product_takes_hides_no_function() -> None:
+    """The region of a product may call any of them: `magnitude` was one once, and a parameter too."""
+    functions = {name for file in COPIED for name in definitions(file)}
+    assert "magnitude" in functions
+    assert not functions & {param.name for param in LAST}
