@@ -246,7 +246,7 @@ def compile_(
     quiet: bool,
     **others: Any,
 ) -> None:
-    target_options, watching = split_options(others)
+    target_options, watching = split_options(target, others)
     instruments = from_options(watching)
     if instruments.stop_after is not None:
         if stage is not None:

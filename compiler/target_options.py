@@ -24,13 +24,20 @@ class CompileCommand(click.Command):
         return [*super().get_params(ctx), *ctx.meta.get(__name__, ())]
 
 
-def split_options(others: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
-    """The target's options that were given, by their own names, and the rest."""
+def split_options(target: str, others: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The target's options that were given, by their own names, and the rest. UsageError for a wrong value."""
+    from sterna.plugins import configured_target
+
     given = {
         name.removeprefix(PREFIX): value
         for name, value in others.items()
         if name.startswith(PREFIX) and value is not None
     }
+    if given:
+        try:
+            configured_target(target, given)
+        except CompileError as error:
+            raise click.UsageError(error.message) from None
     return given, {name: value for name, value in others.items() if not name.startswith(PREFIX)}
 
 

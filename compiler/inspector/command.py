@@ -71,7 +71,7 @@ def inspect_command(
 ) -> None:
     if output is None and not serving:
         raise click.UsageError("say where the report goes with -o, or look at it with --serve")
-    target_options, _ = split_options(others)
+    target_options, _ = split_options(target, others)
     # The command line must start at once, and the compiler takes half a second to import.
     from sterna.inspector.inspect import Request, inspect_source
 

@@ -153,5 +153,5 @@ def test_importing_sterna_imports_little() -> None:
 def test_an_encoding_is_an_option_of_the_target(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compile", "--target", target, "--help"]) == 0
     assert "--encoding FORMAT" in capsys.readouterr().out
-    assert cli.main(["compile", "nothing", "--target", target, "--encoding", "b4", "--emit", "mlir"]) == 1
-    assert capsys.readouterr().err == "error: --encoding b4: expected one of i2, b3\n"
+    assert cli.main(["compile", "nothing", "--target", target, "--encoding", "b4", "--emit", "mlir"]) == 2
+    assert "Error: --encoding b4: expected one of i2, b3\n" in capsys.readouterr().err
