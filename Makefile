@@ -61,7 +61,7 @@ mnist: $(VENV)/dev.stamp ## accuracy of the trained digit classifiers on 10,000 
 bench: $(VENV)/dev.stamp ## the benchmarks, each of which prints a table
 	for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
 
-fpga: $(VENV)/dev.stamp ## the small model for ECP5: Verilog, synthesis, placing, a report (an hour); then costs of arrays
+fpga: $(VENV)/dev.stamp ## the small model for ECP5: Verilog, synthesis, placing, a report (an hour); then costs of arrays (half an hour)
 	$(BIN)/sterna compile examples/checkpoints/matmulfree-shakespeare-small --target verilog --synthesis nextpnr -o build/fpga
 	cat build/fpga/report.md
 	$(BIN)/python benchmarks/array_costs.py --write
