@@ -13,11 +13,13 @@ import pytest
 from sterna.dialects.errors import CompileError
 from sterna.progress import no_progress
 from sterna.targets.verilog import tools
+from sterna.targets.verilog.design import print_design
+from sterna.targets.verilog.estimate import estimate
 from sterna.targets.verilog.project import write_project
 from sterna.targets.verilog.settings import OPTIONS, Settings
 from sterna.targets.verilog.synthesis import place
 from tests.stream_programs import SmallModel
-from tests.verilog_designs import to_pipeline
+from tests.verilog_designs import pipeline_in, to_pipeline
 
 MODEL = SmallModel(hidden=4, inner=4, vocabulary=4)
 
@@ -68,6 +70,18 @@ def test_arrays_have_no_multiplier(family: str, tmp_path: Path):
     sources = [tools.LIBRARY / "ternary_adder_tree.sv"]
     found = tools.synthesize("ternary_adder_tree", sources, family, tmp_path)  # pyright: ignore[reportArgumentType]
     assert found.resources.dsp == 0 and found.resources.lut > 0 and found.warnings == ()
+
+
+@pytest.mark.slow  # synthesis: half a minute
+def test_a_design_that_reads_memory_outside_is_synthesized(tmp_path: Path):
+    weights = MODEL.weights()
+    module = to_pipeline(MODEL.module(), weights, interval=1000, output="tokens", outside="external")
+    design = print_design(module, weights, top="model", adders="carry chains")
+    found = tools.synthesize("model", design.write(tmp_path), "ecp5", tmp_path)
+    predicted = estimate(module, pipeline_in(module), "ecp5").resources
+    assert found.warnings == () and found.parts["weight_reader"].ff > 0
+    assert found.resources.dsp == predicted.dsp
+    assert 0.5 < predicted.lut / found.resources.lut < 2 and 0.5 < predicted.ff / found.resources.ff < 2
 
 
 def test_what_a_tool_refuses_is_one_line(tmp_path: Path):
