@@ -224,8 +224,7 @@ class CompiledModel:
     def _tokens(
         self, start: Sequence[int], sampling: Sampling, limit: int, stop_at_end: bool, clock: _Clock
     ) -> Iterator[int]:
-        if limit < 0:
-            raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {limit}")
+        require_count(limit)
         ends = self.special_tokens("eos_token_id") if stop_at_end else ()
         generator = sampling.generator()
         began = perf_counter()
@@ -360,3 +359,9 @@ def _program(artifact: Artifact) -> Program:
         raise ArtifactError(
             f"{artifact.path}/manifest.json: field 'program': cannot be read: {repr(error)[:200]}"
         ) from None
+
+
+def require_count(max_new_tokens: int) -> None:
+    """GenerationError for a number of tokens below 0."""
+    if max_new_tokens < 0:
+        raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {max_new_tokens}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sterna.model import CompiledModel, Generation, GenerationError
+from sterna.model import CompiledModel, Generation, require_count
 from sterna.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def continue_together(
     stop_at_end: bool = True,
 ) -> list[Generation]:
     """Every text as `CompiledModel.generate` has it. The seconds are those of all texts: what each waited."""
-    if max_new_tokens < 0:
-        raise GenerationError(f"max_new_tokens: expected an integer >= 0, found {max_new_tokens}")
+    require_count(max_new_tokens)
     sampling = Sampling(temperature, top_k, top_p, seed)
     tokenizer = model.tokenizer()
     starts = [model.prompt_tokens(prompt, tokenizer) for prompt in prompts]

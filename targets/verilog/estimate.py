@@ -105,15 +105,8 @@ def estimate(module: ModuleOp, pipeline: PipelineOp, family: Family) -> Estimate
 def reader(regions: Sequence[RegionAttr], family: Family) -> Resources:
     """Of the AXI4 port: a queue, two counters and a place in two choices for each array."""
     width, ahead = regions[0].width.data, regions[0].ahead.data
-    array = words_queue(width, ahead, family) + Resources(lut=90, ff=45)
+    array = queue(width, ahead, family) + Resources(lut=72, ff=45)
     return sum([array] * len(regions), Resources(lut=200, ff=90))
-
-
-def words_queue(width: int, depth: int, family: Family) -> Resources:
-    counters = Resources(lut=3 * depth.bit_length() + 8, ff=3 * depth.bit_length())
-    if depth >= BLOCK_MEMORY_DEPTH:
-        return counters + Resources(bram=memory_blocks(depth, width, family))
-    return counters + Resources(lut_memory=lut_memory(depth, width, family))
 
 
 def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circuit]) -> Resources:
@@ -141,7 +134,7 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
                 ff=words.bit_length(),
             )
         case FifoOp():
-            return queue(rows_type(op.result), op.depth.value.data, family)
+            return queue(rows_type(op.result).bits, op.depth.value.data, family)
         case ForkOp():
             return Resources(lut=3 * len(op.outs), ff=len(op.outs))
         case LanesOp():
@@ -152,12 +145,12 @@ def _resources(op: Operation, family: Family, circuits: Mapping[Operation, Circu
             raise AssertionError(op.name)
 
 
-def queue(rows: RowsType, depth: int, family: Family) -> Resources:
+def queue(bits: int, depth: int, family: Family) -> Resources:
     counters = 3 * depth.bit_length()
     control = Resources(lut=2 * counters + 8, ff=counters)
     if depth >= BLOCK_MEMORY_DEPTH:
-        return control + Resources(bram=memory_blocks(depth, rows.bits, family))
-    return control + Resources(lut_memory=lut_memory(depth, rows.bits, family))
+        return control + Resources(bram=memory_blocks(depth, bits, family))
+    return control + Resources(lut_memory=lut_memory(depth, bits, family))
 
 
 def _elementwise(op: MapOp, family: Family, circuit: Circuit) -> Resources:

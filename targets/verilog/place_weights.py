@@ -27,7 +27,7 @@ from sterna.dialects.stream_types import RegionAttr
 from sterna.targets.verilog.buffer_streams import buffer_streams
 from sterna.targets.verilog.choose_folding import Goal, require_pipeline
 from sterna.targets.verilog.devices import Resources, find_device, memory_blocks
-from sterna.targets.verilog.estimate import estimate, words_queue
+from sterna.targets.verilog.estimate import estimate, queue
 from sterna.targets.verilog.external_memory import (
     ADDRESSES,
     OutsideMemory,
@@ -108,7 +108,7 @@ def _freed(op: ArrayOp, goal: Goal, memory: OutsideMemory) -> float:
     """Memory blocks less, with the array's weights outside."""
     stored = packing(op, memory.width)
     on_chip = memory_blocks(stored.steps, stored.bits, goal.device.family)
-    return on_chip - words_queue(memory.width, words_ahead(memory.latency), goal.device.family).bram
+    return on_chip - queue(memory.width, words_ahead(memory.latency), goal.device.family).bram
 
 
 def _blocks(module: ModuleOp, pipeline: PipelineOp, goal: Goal) -> float:
