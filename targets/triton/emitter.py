@@ -1,39 +1,44 @@
 """Prints a planned module as one Python file of Triton kernels, and a launcher that calls them in the IR's order.
 
 Functions of the module are functions of the file; every operation, or group of them, is a launch. Kernels of the same
-text are one: so equal layers share theirs. The order of the file: what is copied from `runtime.py` and `prelude.py`,
-functions of `dialects/elementary.py`, kernels, the module's functions, the table of weights.
+text are one: so equal layers share theirs. The order of the file: what is copied from `runtime.py` and the vocabulary
+of kernels, functions of `dialects/elementary.py`, kernels, the module's functions, the table of weights.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import cast
 
-from xdsl.dialects import arith, func
+from xdsl.dialects import func, scf
 from xdsl.dialects.builtin import IntegerAttr, ModuleOp, TensorType, i64
-from xdsl.dialects.tensor import DimOp, EmptyOp
-from xdsl.ir import Operation, SSAValue
+from xdsl.dialects.tensor import DimOp, EmptyOp, ExtractOp
+from xdsl.ir import Block, Operation, SSAValue
 
 import sterna
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
-from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp, tensor
+from sterna.dialects.ternary import LoadOp, WeightOp, tensor
+from sterna.passes.control_buffers import control_blocks
 from sterna.passes.operands import tensors_read
 from sterna.targets.interface import entry_values, find_entry, integer_attribute, text_capacity
 from sterna.targets.row_wise import is_row_wise
+from sterna.targets.triton.control import emit_for, emit_if
 from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape, element
-from sterna.targets.triton.loops import emitter_of
-from sterna.targets.triton.products import emit_accumulate, emit_project
+from sterna.targets.triton.kernels import emitter_of
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
 from sterna.targets.triton.rows import RowGroup, row_shape
+from sterna.targets.triton.scalars import on_device
 from sterna.targets.triton.source import Kernel, Names, call, definition, docstring, indented, listed
 
-COPIED = ("runtime.py", "prelude.py", "decoding.py")
+VOCABULARY = ("prelude.py", "integers.py", "trits.py")
+"""Files of functions that kernels call."""
+
+COPIED = ("runtime.py", *VOCABULARY, "decoding.py")
 
 
 def emit_module(module: ModuleOp) -> str:
@@ -42,6 +47,8 @@ def emit_module(module: ModuleOp) -> str:
 
 
 class Emitter:
+    """Prints one module."""
+
     def __init__(self, module: ModuleOp) -> None:
         self.module = module
         self.functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
@@ -69,7 +76,7 @@ class Emitter:
         parts = [
             *self.header(),
             *copied("runtime.py", set(definitions("runtime.py")) - {"WEIGHTS"}),
-            *copied("prelude.py", helpers & set(definitions("prelude.py"))),
+            *(part for file in VOCABULARY for part in copied(file, helpers & set(definitions(file)))),
             *(["", "", *elementary_function(name)] for name in sorted(helpers & ELEMENTARY)),
             *(["", "", *kernel_text(name, kernel)] for name, kernel in kernels),
             functions,
@@ -122,7 +129,7 @@ class Emitter:
         left = [
             f"{op.name} {describe_location(op.location)}".strip()
             for function in self.functions.values()
-            for op in function.body.block.ops
+            for op in operations(function.body.block)
             if not self.is_known(op)
         ]
         if left:
@@ -130,17 +137,10 @@ class Emitter:
             raise CompileError(f"the GPU target has no kernel for {len(left)} operations: {shown}")
 
     def is_known(self, op: Operation) -> bool:
-        known = (
-            func.ReturnOp,
-            func.CallOp,
-            LoadOp,
-            ProjectOp,
-            AccumulateOp,
-            arith.ConstantOp,
-            DimOp,
-            EmptyOp,
+        known = (func.ReturnOp, func.CallOp, LoadOp, EmptyOp, scf.ForOp, scf.IfOp, scf.YieldOp)
+        return (
+            isinstance(op, known) or is_scalar(op) or row_shape(op) is not None or emitter_of(op) is not None
         )
-        return isinstance(op, known) or row_shape(op) is not None or emitter_of(op) is not None
 
     def function(self, function: func.FuncOp) -> list[str]:
         host = Host(self.file)
@@ -151,8 +151,17 @@ class Emitter:
         is_entry = function is self.entry
         if is_entry:
             host.lines += [f"{name} = batch.place({name})" for name in arguments]
+        self.block(function.body.block, host)
+        weights = ["weights: dict[str, torch.Tensor]"] if self.takes_weights(function) else []
+        parameters = ["batch: Batch", *weights]
+        name = self.function_names[function.sym_name.data]
+        head = definition(name, [*parameters, *(f"{each}: torch.Tensor" for each in arguments)])
+        return [*head, *indented(host.lines)]
+
+    def block(self, block: Block, host: Host) -> None:
+        """The statements of a block, but for what ends that of a loop or a choice."""
         group: RowGroup | None = None
-        for op in function.body.block.ops:
+        for op in block.ops:
             if group is not None and not is_free(op) and not group.accepts(op):
                 group.emit()
                 group = None
@@ -161,17 +170,12 @@ class Emitter:
                 group.ops.append(op)
             else:
                 self.statement(op, host)
-        weights = ["weights: dict[str, torch.Tensor]"] if self.takes_weights(function) else []
-        parameters = ["batch: Batch", *weights]
-        name = self.function_names[function.sym_name.data]
-        head = definition(name, [*parameters, *(f"{each}: torch.Tensor" for each in arguments)])
-        return [*head, *indented(host.lines)]
 
     def takes_weights(self, function: func.FuncOp) -> bool:
         """Whether the function, or one that it calls, loads a weight itself: those of equal layers are arguments."""
         if function is self.entry:
             return True
-        for op in function.body.block.ops:
+        for op in operations(function.body.block):
             if isinstance(op, LoadOp):
                 return True
             if isinstance(op, func.CallOp) and self.takes_weights(self.functions[op.callee.string_value()]):
@@ -182,16 +186,14 @@ class Emitter:
         match op:
             case LoadOp():
                 host.values[op.result] = f'weights["{op.weight.string_value()}"]'
-            case ProjectOp():
-                emit_project(op, host)
-            case AccumulateOp():
-                emit_accumulate(op, host)
             case func.CallOp():
                 self.call(op, host)
             case func.ReturnOp():
                 host.lines.append(f"return {', '.join(map(host.expression, op.operands)) or 'None'}")
-            case arith.ConstantOp():
-                pass
+            case scf.ForOp():
+                emit_for(op, host, self.block)
+            case scf.IfOp():
+                emit_if(op, host, self.block)
             case EmptyOp():
                 # Memory, where somebody reads it: what is in it may be anything, but is the same in every run.
                 if any(op.tensor in tensors_read(use.operation) for use in op.tensor.uses):
@@ -199,10 +201,8 @@ class Emitter:
                     host.lines.append(f"{host.expression(op.tensor)}.zero_()")
             case _ if (emit := emitter_of(op)) is not None:
                 emit(op, host)
-            case DimOp():
-                host.values[op.result] = dim_text(op)
             case _:
-                raise AssertionError(op.name)
+                pass  # A number, which the kernels that read it compute; or the end of a loop's turn.
 
     def call(self, op: func.CallOp, host: Host) -> None:
         callee = op.callee.string_value()
@@ -215,7 +215,11 @@ class Emitter:
         before = f"{', '.join(results)} = " if results else ""
         if where := describe_location(op.location):
             host.lines.append(f"# {where}")
-        host.lines += call(name, [*given, *map(host.expression, op.operands)], before=before)
+        given += [
+            host.expression(value) if isinstance(value.type, TensorType) else on_device(value, host, op)
+            for value in op.operands
+        ]
+        host.lines += call(name, given, before=before, depth=1 + host.depth)
 
     def table(self) -> list[str]:
         lines = ["WEIGHTS: dict[str, tuple[int, int, torch.dtype]] = {"]
@@ -232,16 +236,23 @@ def is_tokens(value: SSAValue) -> bool:
     return tensor(value).element_type == i64 and Shape.of(value).sizes == (None,)
 
 
+def operations(block: Block) -> Iterator[Operation]:
+    """The operations of a block, those in its loops and choices included."""
+    for op in block.ops:
+        yield op
+        for inner in control_blocks(op):
+            yield from operations(inner)
+
+
+def is_scalar(op: Operation) -> bool:
+    """Whether it computes a number, which no launch does for itself."""
+    known = isinstance(op, DimOp | ExtractOp) or op.name.startswith(("arith.", "math."))
+    return known and not any(isinstance(value.type, TensorType) for value in op.results)
+
+
 def is_free(op: Operation) -> bool:
     """Operations that a launch may pass by."""
-    return isinstance(op, LoadOp | arith.ConstantOp | DimOp | EmptyOp)
-
-
-def dim_text(op: DimOp) -> str:
-    axis = op.index.owner
-    assert isinstance(axis, arith.ConstantOp) and isinstance(axis.value, IntegerAttr)
-    size = cast("TensorType", op.source.type).get_shape()[axis.value.value.data]
-    return "batch.rows" if size < 0 else str(size)
+    return isinstance(op, LoadOp | EmptyOp) or is_scalar(op)
 
 
 def kernel_text(name: str, kernel: Kernel) -> list[str]:
@@ -293,11 +304,12 @@ def copied(file: str, wanted: set[str]) -> list[list[str]]:
 def closure(wanted: set[str]) -> set[str]:
     """The functions with all that they call."""
     everything = {name: set[str]() for name in ELEMENTARY}
-    texts = {name: "\n".join(lines) for name, lines in sources("prelude.py").items()}
+    words = {name for file in VOCABULARY for name in definitions(file)}
+    texts = {name: "\n".join(sources(file)[name]) for file in VOCABULARY for name in definitions(file)}
     texts |= {name: "\n".join(elementary_function(name)) for name in wanted & ELEMENTARY}
     for name, text in texts.items():
         called = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-        everything[name] = called & (set(definitions("prelude.py")) - {name})
+        everything[name] = called & (words - {name})
     found: set[str] = set()
     todo = list(wanted)
     while todo:

@@ -12,6 +12,7 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
     FloatAttr,
+    IndexType,
     IntegerAttr,
     TensorType,
     bf16,
@@ -121,8 +122,20 @@ def product_text(sizes: Sequence[int | None], rows: str) -> str:
 
 def element(value: SSAValue, op: Operation) -> Attribute:
     found = tensor(value).element_type
+    if isinstance(found, IndexType):
+        return i64
     if found not in POINTERS:
         raise CompileError(f"the GPU target holds no elements of type {found} in memory", op.location)
+    return found
+
+
+def memory_element(value: SSAValue, op: Operation) -> Attribute:
+    """The type of an element of a tensor, or of a scalar that lies on the device; an index has 64 bits."""
+    if isinstance(value.type, TensorType):
+        return element(value, op)
+    found = i64 if isinstance(value.type, IndexType) else value.type
+    if found not in POINTERS:
+        raise CompileError(f"the GPU target has no scalar of type {value.type}", op.location)
     return found
 
 
@@ -138,7 +151,11 @@ class Host:
     file: File
     lines: list[str] = field(default_factory=list[str])
     values: dict[SSAValue, str] = field(default_factory=dict[SSAValue, str])
-    """The Python expression of every tensor, and of every scalar."""
+    """The Python expression of every tensor, and of the scalars that lie on the device, as tensors of one element."""
+    numbers: dict[SSAValue, str] = field(default_factory=dict[SSAValue, str])
+    """The Python expression of the scalars that the host knows: what loops count."""
+    depth: int = 0
+    """How many loops and choices the lines stand in."""
 
     def __post_init__(self) -> None:
         self.names = Names(set(RESERVED), outer=self.file.names)
@@ -169,7 +186,8 @@ class Host:
     ) -> None:
         name = self.file.add(kernel)
         warps = [f"num_warps={kernel.num_warps}"] if kernel.num_warps != 4 else []
-        text = call(f"{name}[{grid}]", [*arguments, *options, *warps, "**EXACT"], depth=1 + depth)
+        given = [*arguments, *options, *warps, "**EXACT"]
+        text = call(f"{name}[{grid}]", given, depth=1 + depth + self.depth)
         self.lines += ["    " * depth + line for line in text]
 
 
@@ -205,13 +223,15 @@ class Builder:
     doc: list[str] = field(default_factory=list[str])
     helpers: set[str] = field(default_factory=set[str])
     pointers: dict[SSAValue, str] = field(default_factory=dict[SSAValue, str])
+    scalars: dict[SSAValue, str] = field(default_factory=dict[SSAValue, str])
+    """Numbers that other operations compute, and this kernel for itself (`scalars.py`)."""
     constants: list[Param] = field(default_factory=list[Param])
     uses_rows: bool = False
 
     def pointer(self, value: SSAValue, name: str, op: Operation) -> str:
         """The parameter for where a tensor lies."""
         if value not in self.pointers:
-            type = "*u8" if is_trits(value.type) else POINTERS[element(value, op)]
+            type = "*u8" if is_trits(value.type) else POINTERS[memory_element(value, op)]
             # Named by what it is to the operation, so that the kernels of equal layers are equal.
             self.pointers[value] = self.names.new(name)
             self.params.append(Param(self.pointers[value], type))

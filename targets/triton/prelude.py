@@ -94,48 +94,6 @@ def minimum_number(x, y):
 
 
 @triton.jit
-def saturate(x, BITS: tl.constexpr):
-    """A float32 as the nearest integer towards zero that so many bits hold; NaN as 0. An int32."""
-    LEAST: tl.constexpr = -(2 ** (BITS - 1))
-    high = x >= -LEAST * 1.0
-    low = x < LEAST * 1.0
-    inside = tl.where((x == x) & (high == 0) & (low == 0), x, 0.0).to(tl.int32)
-    return tl.where(high, -LEAST - 1, tl.where(low, LEAST, inside))
-
-
-@triton.jit
-def shift_left(x, by, WIDTH: tl.constexpr):
-    """An amount of the width or more, or below zero, shifts all bits out."""
-    within = (by >= 0) & (by < WIDTH)
-    return tl.where(within, x << tl.where(within, by, by * 0), x * 0)
-
-
-@triton.jit
-def shift_right(x, by, WIDTH: tl.constexpr):
-    within = (by >= 0) & (by < WIDTH)
-    return x >> tl.where(within, by, by * 0 + (WIDTH - 1))
-
-
-@triton.jit
-def shift_right_logical(x, by, WIDTH: tl.constexpr):
-    """Of an unsigned x."""
-    within = (by >= 0) & (by < WIDTH)
-    return tl.where(within, x >> tl.where(within, by, by * 0).to(x.dtype), x * 0)
-
-
-@triton.jit
-def quotient(x, y):
-    """Of unsigned numbers; by zero it is 0."""
-    return tl.where(y == 0, x * 0, x // tl.where(y == 0, y + 1, y))
-
-
-@triton.jit
-def remainder(x, y):
-    """Of unsigned numbers; by zero it is the dividend."""
-    return tl.where(y == 0, x, x % tl.where(y == 0, y + 1, y))
-
-
-@triton.jit
 def halving_tree(partial, LANES: tl.constexpr):
     """Adds the upper half of the partial sums to the lower until one is left."""
     if LANES == 1:
@@ -241,6 +199,13 @@ def reciprocal_root(x):
 def largest_magnitude(x):
     """max |x| of a row: as integers the bits of magnitudes are in order, and NaN is above them all."""
     return tl.max(x.to(tl.int32, bitcast=True) & 0x7FFFFFFF, axis=0).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def order_key(x):
+    """Integers in the order of the numbers: -0 as +0, NaN above all."""
+    bits = (x + 0.0).to(tl.int32, bitcast=True)
+    return tl.where(x == x, tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits), 0x7FFFFFFF)
 
 
 @triton.jit

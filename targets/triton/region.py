@@ -21,7 +21,10 @@ from xdsl.dialects.builtin import (
     IndexType,
     IntegerAttr,
     IntegerType,
+    TensorType,
+    f16,
     f32,
+    i1,
 )
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Attribute, Block, Operation, SSAValue
@@ -61,8 +64,30 @@ CALLS: dict[type[Operation], str] = {
     arith.MinnumfOp: "minimum_number",
     arith.MaxSIOp: "tl.maximum",
     arith.MinSIOp: "tl.minimum",
+    arith.DivSIOp: "divide",
+    arith.FloorDivSIOp: "floor_divide",
+    arith.RemSIOp: "remainder_of_divide",
 }
-"""Functions of Triton, or of the prelude."""
+"""Functions of Triton, or of the vocabulary."""
+
+OF_BITS: dict[type[Operation], str] = {
+    arith.AddiOp: "{a} ^ {b}",
+    arith.SubiOp: "{a} ^ {b}",
+    arith.MuliOp: "{a} & {b}",
+    arith.MaxSIOp: "{a} & {b}",
+    arith.MinSIOp: "{a} | {b}",
+    arith.MaxUIOp: "{a} | {b}",
+    arith.MinUIOp: "{a} & {b}",
+    arith.DivSIOp: "{a} & {b}",
+    arith.FloorDivSIOp: "{a} & {b}",
+    arith.DivUIOp: "{a} & {b}",
+    arith.RemSIOp: "{a} & ({b} == 0)",
+    arith.RemUIOp: "{a} & ({b} == 0)",
+    arith.ShLIOp: "{a} & ({b} == 0)",
+    arith.ShRUIOp: "{a} & ({b} == 0)",
+    arith.ShRSIOp: "{a} & ({b} == {b})",
+}
+"""Of i1, whose set bit is -1 to signed operations and 1 to the others."""
 
 VALUES: dict[type[Operation], str] = {
     arith.AddfOp: "plus",
@@ -90,9 +115,14 @@ UNSIGNED_INTEGER = {"ult": "<", "ule": "<=", "ugt": ">", "uge": ">="}
 LEAST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
+def element_of(type: Attribute) -> Attribute:
+    """The type of an element: an operation on tensors is printed as that on their elements."""
+    return cast("TensorType[Attribute]", type).element_type if isinstance(type, TensorType) else type
+
+
 def dtype_of(type: Attribute, op: Operation) -> str:
     """Triton's name of a scalar type; CompileError for one that it lacks."""
-    match type:
+    match element_of(type):
         case Float32Type():
             return "tl.float32"
         case Float16Type():
@@ -102,7 +132,10 @@ def dtype_of(type: Attribute, op: Operation) -> str:
         case IntegerType(width=width) if width.data in (1, 8, 16, 32, 64):
             return f"tl.int{width.data}"
         case _:
-            raise CompileError(f"{op.name} on {type}: expected f32 or integers of 1 to 64 bits", op.location)
+            raise CompileError(
+                f"{op.name} on {type}: the GPU target computes with f32, f16 and integers of 1, 8, 16, 32 and 64 bits",
+                op.location,
+            )
 
 
 def literal(op: arith.ConstantOp) -> str | None:
@@ -130,6 +163,9 @@ def full(op: arith.ConstantOp) -> str:
                 return f"tl.full([], {text}, tl.float32)"
             bits = int(np.float32(number.data).view(np.int32))
             return f"tl.full([], {bits}, tl.int32).to(tl.float32, bitcast=True)"
+        case FloatAttr(value=number) if op.result.type == f16:
+            bits = int(np.float16(number.data).view(np.int16))
+            return f"tl.full([], {bits}, tl.int16).to(tl.float16, bitcast=True)"
         case _:
             raise CompileError(f"a constant of type {op.result.type} has no Triton form", op.location)
 
@@ -205,6 +241,9 @@ class Region:
                 return self.call("tl.abs", *self.operands(op))
             case linalg.IndexOp() if self.number is not None:
                 return self.number(op.dim.value.data)
+            case _ if kind in OF_BITS and element_of(op.results[0].type) == i1:
+                a, b = self.all(op)
+                return OF_BITS[kind].format(a=a, b=b)
             case arith.ShLIOp() | arith.ShRUIOp() | arith.ShRSIOp():
                 return self.shift(op)
             case _ if kind in INFIX:
@@ -227,7 +266,9 @@ class Region:
         for value, other in (choices, choices[::-1]):
             short = literal(value.owner) if isinstance(value.owner, arith.ConstantOp) else None
             # Triton takes a number for an int32 or a float32, or the type of a wider other choice.
-            typed = value.type in (f32, IntegerType(32)) and not isinstance(other.owner, arith.ConstantOp)
+            typed = element_of(value.type) in (f32, IntegerType(32)) and not isinstance(
+                other.owner, arith.ConstantOp
+            )
             texts.append(short if short is not None and typed else self.operand(value, op))
         return self.call("tl.where", self.operand(condition, op), *texts)
 
@@ -257,19 +298,18 @@ class Region:
         if predicate in UNSIGNED_INTEGER:
             a, b = map(unsigned(op), self.all(op))
             return f"{a} {UNSIGNED_INTEGER[predicate]} {b}"
-        a, b = self.all(op) if op.lhs.type == IntegerType(1) else self.operands(op)
-        if op.lhs.type == IntegerType(1) and predicate not in ("eq", "ne"):
+        of_bits = element_of(op.lhs.type) == i1
+        a, b = self.all(op) if of_bits else self.operands(op)
+        if of_bits and predicate not in ("eq", "ne"):
             a, b = b, a  # an i1 that is set is -1
         return f"{a} {INTEGER[predicate]} {b}"
 
     def shift(self, op: arith.ShLIOp | arith.ShRUIOp | arith.ShRSIOp) -> str:
         """An amount of the width or more shifts all bits out, which the machine's own shifts do not."""
         known: object = op.rhs.owner
-        type = op.result.type
+        type = element_of(op.result.type)
         width = type.width.data if isinstance(type, IntegerType) else 64
         value, amount = self.all(op)
-        if width == 1:
-            raise CompileError(f"the GPU target has no {op.name} of i1", op.location)
         within = False
         if isinstance(known, arith.ConstantOp) and (short := literal(known)) is not None:
             within = 0 <= int(short) < width
@@ -293,33 +333,37 @@ class Region:
         if len(op.operands) != 1:
             raise CompileError(f"the GPU target has no Triton form of {op.name}", op.location)
         (value,), result = self.all(op), dtype_of(op.results[0].type, op)
-        before = op.operands[0].type
+        before, after = element_of(op.operands[0].type), element_of(op.results[0].type)
         match op:
             case arith.BitcastOp():
                 return f"{value}.to({result}, bitcast=True)"
-            case arith.ExtSIOp() | arith.SIToFPOp() if before == IntegerType(1):
+            case arith.ExtSIOp() | arith.SIToFPOp() if before == i1:
                 # An i1 that is set is -1 to signed operations.
                 return f"(0 - {value}.to(tl.int32)).to({result})"
-            case arith.ExtUIOp() | arith.UIToFPOp() if before != IntegerType(1):
+            case arith.ExtUIOp() | arith.UIToFPOp() if before != i1:
                 return f"{unsigned(op)(value)}.to({result})"
             case (
                 arith.ExtSIOp() | arith.ExtUIOp() | arith.SIToFPOp() | arith.UIToFPOp() | arith.IndexCastOp()
             ):
                 return f"{value}.to({result})"
-            case arith.TruncIOp() if op.result.type == IntegerType(1):
+            case arith.TruncIOp() if after == i1:
                 return f"({value} & 1) != 0"
             case arith.TruncIOp() | arith.ExtFOp() | arith.TruncFOp():
                 return f"{value}.to({result})"
-            case arith.FPToSIOp() if op.result.type in (IntegerType(8), IntegerType(16), IntegerType(32)):
-                assert isinstance(op.result.type, IntegerType)
-                return self.call("saturate", value, str(op.result.type.width.data)) + f".to({result})"
+            case arith.FPToSIOp() if after == i1:
+                return f"{value} <= -1.0"
+            case arith.FPToUIOp() if after == i1:
+                return f"{value} >= 1.0"
+            case arith.FPToSIOp() | arith.FPToUIOp() if isinstance(after, IntegerType):
+                function = "saturate" if isinstance(op, arith.FPToSIOp) else "saturate_unsigned"
+                return self.call(function, value, str(after.width.data)) + f".to({result})"
             case _:
                 raise CompileError(f"the GPU target has no Triton form of {op.name}", op.location)
 
 
 def unsigned(op: Operation) -> Callable[[str], str]:
     """How an operand is read without a sign."""
-    type: object = op.operands[0].type
+    type: object = element_of(op.operands[0].type)
     width: int = cast(IntegerType, type).width.data if isinstance(type, IntegerType) else 64
     if width == 1:
         return lambda value: f"{value}.to(tl.int32)"
