@@ -26,12 +26,13 @@ def saturate(x, BITS: tl.constexpr):
 def saturate_unsigned(x, BITS: tl.constexpr):
     """The same for an integer without a sign: its bits, as the lowest of an int64."""
     HALF: tl.constexpr = 2.0**63
+    TOP: tl.constexpr = -(2**63)
     END: tl.constexpr = 2.0**BITS
     high = x >= END
     inside = tl.where((x > 0.0) & (high == 0), x, 0.0)
     upper = inside >= HALF
     whole = tl.where(upper, inside - HALF, inside).to(tl.int64)
-    return tl.where(high, -1, tl.where(upper, whole ^ (1 << 63), whole))
+    return tl.where(high, -1, tl.where(upper, whole ^ TOP, whole))
 
 
 @triton.jit

@@ -307,6 +307,14 @@ def encoding(weight: SSAValue, op: Operation) -> EncodingAttr:
     return found
 
 
+def number_of_row(value: SSAValue, pointer: str, t: str = "t") -> str:
+    """The address of what a tensor has for row number t of all: the last of its axes is padded, if there are others."""
+    shape = Shape.of(value)
+    if len(shape.sizes) < 2 or shape.columns == shape.row:
+        return f"{pointer} + {t}"
+    return f"{pointer} + {t} // {shape.columns} * {shape.row} + {t} % {shape.columns}"
+
+
 def number_text(value: float) -> str:
     """The shortest text that Python, and then Triton, reads as that float32."""
     short = str(np.float32(value))

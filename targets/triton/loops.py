@@ -29,14 +29,20 @@ BLOCK = 1024
 class Loops(Places):
     """The kernel of an operation whose results have `sizes`, being written."""
 
-    def __init__(self, op: Operation, host: Host, sizes: Sizes, block: int = BLOCK, stem: str = "") -> None:
+    def __init__(
+        self, op: Operation, host: Host, sizes: Sizes, block: int | None = None, stem: str = ""
+    ) -> None:
+        """`block`: the elements of a program, if it is to have others than usual."""
         super().__init__(op, Builder(stem or default_name(op), host))
-        self.host, self.sizes, self.block = host, sizes, block
+        self.host, self.sizes, self.block = host, sizes, block or (BLOCK if sizes else 1)
         b = self.builder
         b.doc += [place(op)]
         b.names.taken |= {"n", "inside"}
+        self.whole = " + n * 0"
+        first = "tl.program_id(0).to(tl.int64)"
+        of_one = block is None and not sizes
         b.lines += [
-            f"n = tl.program_id(0).to(tl.int64) * {block} + tl.arange(0, {block})",
+            f"n = {first}" if of_one else f"n = {first} * {self.block} + tl.arange(0, {self.block})",
             f"inside = n < {self.size_text(sizes)}",
         ]
         self.along = self.coordinates("n", sizes)
@@ -47,7 +53,7 @@ class Loops(Places):
             self.host.allocate(value)
         address = self.at(value, self.along if coordinates is None else coordinates, "out")
         if not Shape.of(value).sizes:
-            address += " + n * 0"
+            address += self.whole
         self.builder.lines.append(f"tl.store({address}, {text}, mask=inside)")
 
     def launch(self) -> None:

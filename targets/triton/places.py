@@ -18,6 +18,9 @@ Sizes = Sequence[int | None]
 class Places:
     """Of the tensors that the kernel of an operation reads and writes."""
 
+    whole = ""
+    """What is added to the address of a scalar, so that as many are loaded as a program has elements."""
+
     def __init__(self, op: Operation, builder: Builder) -> None:
         self.op, self.builder = op, builder
 
@@ -61,6 +64,7 @@ class Places:
         """An element, as a name; zero where the mask is not set."""
         address = self.at(value, coordinates, name)
         masked = f", mask={mask}, other=0" if Shape.of(value).sizes else ""
+        address += "" if Shape.of(value).sizes else self.whole
         text = f"tl.load({address}{masked})"
         if type_of(value).element_type == i1:
             text += " != 0"

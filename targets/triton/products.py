@@ -18,6 +18,7 @@ from sterna.targets.triton.kernel import (
     Host,
     Shape,
     encoding,
+    number_of_row,
     place,
     product_text,
 )
@@ -133,7 +134,7 @@ class Product:
         pointer = self.builder.pointer(value, "step", self.op)
         if not Shape.of(value).sizes:
             return f"tl.load({pointer})"
-        return f"tl.load({pointer} + t, mask=t < rows, other=0)[:, None]"
+        return f"tl.load({number_of_row(value, pointer)}, mask=t < rows, other=0)[:, None]"
 
     def channel_number(self, value: SSAValue) -> str:
         pointer = self.builder.pointer(value, "scale", self.op)

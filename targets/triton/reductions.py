@@ -76,7 +76,14 @@ class Reduction(Loops):
         found |= {loop: f"{name}{spread}" for loop, name in zip(self.nest.parallel, self.along, strict=True)}
         values: list[str] = []
         for value, loops in self.nest.reads:
-            values.append(self.load(value, [found[loop] for loop in loops], mask=mask))
+            coordinates = [found[loop] for loop in loops]
+            # The address has the mask's shape, also of what does not depend on all.
+            if not set(loops) & set(self.nest.parallel) and coordinates:
+                coordinates[-1] += f" + n{spread} * 0"
+            if spread and not set(loops) & set(self.nest.reduced) and coordinates:
+                coordinates[-1] += f" + {number} * 0"
+            element = self.load(value, coordinates, mask=mask)
+            values.append(element if coordinates else f"{element}{spread}")
         return values
 
     def sum(self, term: Term) -> str:

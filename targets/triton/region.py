@@ -256,7 +256,7 @@ class Region:
             case _ if kind in UNSIGNED:
                 return self.signed(op, self.call(UNSIGNED[kind], *map(unsigned(op), self.all(op))))
             case _ if kind in expand_math.FUNCTIONS and expand_math.is_known(op) and kind != arith.ExtFOp:
-                return self.call(op.name.removeprefix("math."), *self.all(op))
+                return self.call(op.name.removeprefix("math."), *self.arguments(op))
             case _:
                 return self.convert(op)
 
@@ -275,13 +275,23 @@ class Region:
     def all(self, op: Operation) -> list[str]:
         return [self.operand(value, op) for value in op.operands]
 
+    def arguments(self, op: Operation) -> list[str]:
+        """Of a function of this file: a number has the other argument's shape, since Triton's interpreter cannot
+        spread what a comparison of two single numbers gives."""
+        texts = self.all(op)
+        known = [isinstance(value.owner, arith.ConstantOp) for value in op.operands]
+        for n, constant in enumerate(known):
+            if constant and not all(known):
+                texts[n] = texts[n].replace("tl.full([]", f"tl.full({texts[1 - n]}.shape", 1)
+        return texts
+
     def signed(self, op: Operation, expression: str) -> str:
         return f"{expression}.to({dtype_of(op.results[0].type, op)}, bitcast=True)"
 
     def compare(self, predicate: str, a: str, b: str) -> str:
         match predicate:
             case "false" | "true":
-                return f"{a} != {a} {'&' if predicate == 'false' else '|'} ({a} == {a})"
+                return f"({a} != {a}) {'&' if predicate == 'false' else '|'} ({a} == {a})"
             case "ord":
                 return f"({a} == {a}) & ({b} == {b})"
             case "uno":

@@ -28,6 +28,7 @@ from sterna.targets.triton.kernel import (
     Shape,
     default_name,
     next_power_of_2,
+    number_of_row,
     number_text,
     place,
     product_text,
@@ -227,7 +228,9 @@ class RowKernel:
         b = self.builder
         tokens, table = b.pointer(op.tokens, "tokens", op), b.pointer(op.table, "table", op)
         row = Shape.of(op.table).row
-        token = b.assign("token", f"tl.load({tokens}{' + t' if self.leading else ''}).to(tl.int64)")
+        token = b.assign(
+            "token", f"tl.load({number_of_row(op.tokens, tokens) if self.leading else tokens}).to(tl.int64)"
+        )
         text = f"tl.load({table} + {token} * {row} + k{self.masks()}).to(tl.float32)"
         self.define(op.result, b.assign("looked_up", text), op)
 
@@ -266,7 +269,7 @@ class RowKernel:
     def row_number(self, value: SSAValue, op: Operation) -> str:
         """One number a row, or one for all."""
         pointer = self.builder.pointer(value, "step", op)
-        return f"tl.load({pointer} + t)" if Shape.of(value).sizes else f"tl.load({pointer})"
+        return f"tl.load({number_of_row(value, pointer)})" if Shape.of(value).sizes else f"tl.load({pointer})"
 
     def emit_quantize(self, op: QuantizeOp) -> None:
         b, x = self.builder, self.tile(op.x, op)
@@ -284,7 +287,7 @@ class RowKernel:
         q_pointer, step_pointer = b.pointer(out, "q", op), b.pointer(step, "step", op)
         mask = f", mask=k < {row}" if row != self.block else ""
         b.lines.append(f"tl.store({self.at(out, q_pointer)} + k, {q}{mask})")
-        at = f"{step_pointer} + t" if self.leading else step_pointer
+        at = number_of_row(step, step_pointer) if self.leading else step_pointer
         b.lines.append(f"tl.store({at}, tl.div_rn({d}, 127.0))")
 
     def emit_norm_quantize(self, op: NormQuantizeOp) -> None:
