@@ -16,7 +16,7 @@ from xdsl.ir import Block, SSAValue
 from sterna.dialects.errors import describe_location
 from sterna.targets.triton.kernel import Host
 from sterna.targets.triton.scalars import on_device, on_host
-from sterna.targets.triton.source import INDENT
+from sterna.targets.triton.source import INDENT, assigned
 
 EmitBlock = Callable[[Block, Host], None]
 """Prints the statements of a block, but for its terminator."""
@@ -32,7 +32,7 @@ def emit_for(op: scf.ForOp, host: Host, emit_block: EmitBlock) -> None:
     turn = host.names.new(number.name_hint or "turn")
     host.lines += [
         *comment(op),
-        f"{', '.join(names)} = {', '.join(given)}",
+        *assigned(f"{', '.join(names)} = ", given, depth=1 + host.depth),
         f"for {turn if number.uses else chr(95)} in range({', '.join(bounds)}):",
     ]
     host.numbers[number] = turn
@@ -61,7 +61,7 @@ def emit_branch(block: Block, names: Sequence[str], host: Host, emit_block: Emit
     assert isinstance(end, scf.YieldOp)
     yielded = [operand(value, end, host) for value in end.operands]
     if list(names) != yielded:
-        host.lines.append(f"{', '.join(names)} = {', '.join(yielded)}")
+        host.lines += assigned(f"{', '.join(names)} = ", yielded, depth=1 + host.depth)
     inner, host.lines = host.lines or ["pass"], lines
     host.lines += [f"{INDENT}{line}" if line else line for line in inner]
     host.depth -= 1

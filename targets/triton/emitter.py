@@ -8,7 +8,8 @@ of kernels, functions of `dialects/elementary.py`, kernels, the module's functio
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import cast
@@ -33,7 +34,16 @@ from sterna.targets.triton.kernels import emitter_of
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
 from sterna.targets.triton.rows import RowGroup, row_shape
 from sterna.targets.triton.scalars import on_device
-from sterna.targets.triton.source import Kernel, Names, call, definition, docstring, indented, listed
+from sterna.targets.triton.source import (
+    Kernel,
+    Names,
+    assigned,
+    call,
+    definition,
+    docstring,
+    indented,
+    listed,
+)
 
 VOCABULARY = ("prelude.py", "integers.py", "trits.py")
 """Files of functions that kernels call."""
@@ -156,7 +166,7 @@ class Emitter:
         parameters = ["batch: Batch", *weights]
         name = self.function_names[function.sym_name.data]
         head = definition(name, [*parameters, *(f"{each}: torch.Tensor" for each in arguments)])
-        return [*head, *indented(host.lines)]
+        return [*head, *indented(without_last_name(host.lines))]
 
     def block(self, block: Block, host: Host) -> None:
         """The statements of a block, but for what ends that of a loop or a choice."""
@@ -189,7 +199,7 @@ class Emitter:
             case func.CallOp():
                 self.call(op, host)
             case func.ReturnOp():
-                host.lines.append(f"return {', '.join(map(host.expression, op.operands)) or 'None'}")
+                host.lines += assigned("return ", list(map(host.expression, op.operands)) or ["None"])
             case scf.ForOp():
                 emit_for(op, host, self.block)
             case scf.IfOp():
@@ -228,12 +238,27 @@ class Emitter:
             if isinstance(offset, IntegerAttr):
                 dtype = "torch.uint8" if is_trits(op.type) else TORCH[op.type.element_type]
                 start = cast("IntegerAttr", offset).value.data
-                lines.append(f'    "{name}": ({start}, {buffer_bytes(op.type, 0)}, {dtype}),')
+                place = [str(start), str(buffer_bytes(op.type, 0)), dtype]
+                # In a table an entry has a comma behind it, in the length too.
+                lines += indented(listed(f'"{name}": (', place, "),", depth=1))
         return [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
 
 
 def is_tokens(value: SSAValue) -> bool:
     return tensor(value).element_type == i64 and Shape.of(value).sizes == (None,)
+
+
+def without_last_name(lines: Sequence[str]) -> list[str]:
+    """A call whose result is returned, and nothing else, is returned as it stands."""
+    name = lines[-1].removeprefix("return ")
+    # A call of several lines is indented, and closed.
+    start = len(lines) - 2
+    while start > 0 and lines[start].startswith((" ", ")")):
+        start -= 1
+    if not name.isidentifier() or start < 0 or not re.match(rf"{name} = \w+\(", lines[start]):
+        return list(lines)
+    first = lines[start].replace(f"{name} =", "return", 1)
+    return [*lines[:start], first, *lines[start + 1 : -1]]
 
 
 def operations(block: Block) -> Iterator[Operation]:

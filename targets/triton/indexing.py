@@ -80,7 +80,8 @@ class Windows:
         coordinates, conditions = self.element(numbers)
         if not conditions:
             return self.places.load(self.op.x, coordinates, mask=mask)
-        within = b.assign("within", " & ".join(conditions))
+        whole = b.joined("within", conditions, "&")
+        within = b.assign("within", whole[1:-1] if len(conditions) == 1 else whole)
         value = self.places.load(self.op.x, coordinates, mask=f"{mask} & {within}")
         if not self.op.padding.value.data:
             return value
@@ -119,12 +120,13 @@ def emit_top_k(op: TopKOp, host: Host) -> None:
     block = COMPARED if columns is None else min(next_power_of_2(max(columns, 1)), COMPARED)
     key = b.call("order_key", "x") if element(op.x, op) == f32 else "x"
     key = f"{key}.to(tl.int64)"
-    address = places.at(op.x, [*along, "i"])
     for value in (op.values, op.indices):
         host.allocate(value)
-    out = [*along, "j"] if len(Shape.of(op.values).sizes) > len(rows) else along
-    to_values, to_indices = places.at(op.values, out, "values"), places.at(op.indices, out, "indices")
-    taken = places.at(op.x, [*along, "index"])
+    first = [*along, "0"] if len(Shape.of(op.values).sizes) > len(rows) else along
+    step = " + j" if first != along else ""
+    x_row = b.assign("x_row", places.at(op.x, [*along, "0"]))
+    to_values = b.assign("values_row", places.at(op.values, first, "values"))
+    to_indices = b.assign("indices_row", places.at(op.indices, first, "indices"))
     b.lines += [
         f"last = tl.full([], {MOST}, tl.int64)",
         "at = tl.full([], -1, tl.int64)",
@@ -133,7 +135,7 @@ def emit_top_k(op: TopKOp, host: Host) -> None:
         f"    index = tl.full([], {MOST}, tl.int64)",
         f"    for start in range(0, {length}, {block}):",
         f"        i = (start + tl.arange(0, {block})).to(tl.int64)",
-        f"        x = tl.load({address}, mask=i < {length}, other=0)",
+        f"        x = tl.load({x_row} + i, mask=i < {length}, other=0)",
         f"        key = {key if op.largest else '~' + key}",
         f"        unused = (i < {length}) & ((key < last) | ((key == last) & (i > at)))",
         f"        top = tl.max(tl.where(unused, key, {-MOST - 1}), axis=0)",
@@ -141,8 +143,8 @@ def emit_top_k(op: TopKOp, host: Host) -> None:
         f"        index = tl.where((top > best) | (index == {MOST}), where, index)",
         "        best = tl.maximum(best, top)",
         f"    index = tl.maximum(tl.minimum(index, {length} - 1), 0)",
-        f"    tl.store({to_values}, tl.load({taken}))",
-        f"    tl.store({to_indices}, index)",
+        f"    tl.store({to_values}{step}, tl.load({x_row} + index))",
+        f"    tl.store({to_indices}{step}, index)",
         "    last = best",
         "    at = index",
     ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import cast
 
-import numpy as np
 from xdsl.dialects import arith
 from xdsl.dialects.builtin import (
     DYNAMIC_INDEX,
@@ -31,7 +30,8 @@ from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import row_elements
 from sterna.dialects.ternary import tensor
 from sterna.targets.triton.region import Region
-from sterna.targets.triton.source import Kernel, Names, Param, call
+from sterna.targets.triton.region import number_text as number_text
+from sterna.targets.triton.source import NAME, Kernel, Names, Param, call, without_unused
 
 POINTERS: dict[Attribute, str] = {
     f32: "*fp32",
@@ -81,6 +81,9 @@ RESERVED = frozenset(
     }
 )
 
+
+LONG = 66
+"""Characters of an expression that becomes a statement of its own."""
 
 TAKE_TURN = "take_turn()"
 """The first statement of a kernel: before it stands at most what reads or fetches weights."""
@@ -262,11 +265,23 @@ class Builder:
         self.lines.append(f"{found} = {expression}")
         return found
 
+    def joined(self, name: str, parts: Sequence[str], operator: str) -> str:
+        """All parts with an operator between them; as a name, in more statements than one, where that is long."""
+        whole = parts[0]
+        for part in parts[1:]:
+            if len(whole) + len(part) > LONG:
+                whole = self.assign(name, whole)
+            whole += f" {operator} {part}"
+        return whole if len(whole) <= LONG else self.assign(name, whole)
+
     def region(self) -> Region:
         return Region(self.names, self.lines, self.helpers)
 
     def kernel(self, *, num_warps: int = 4, tuned: str | None = None) -> Kernel:
         params = list(self.params)
+        self.lines = without_unused(self.lines)
+        called = set(NAME.findall("\n".join(self.lines)))
+        self.helpers &= called
         if TAKE_TURN not in self.lines:
             self.helpers.add("take_turn")
             self.lines.insert(0, TAKE_TURN)
@@ -313,12 +328,6 @@ def number_of_row(value: SSAValue, pointer: str, t: str = "t") -> str:
     if len(shape.sizes) < 2 or shape.columns == shape.row:
         return f"{pointer} + {t}"
     return f"{pointer} + {t} // {shape.columns} * {shape.row} + {t} % {shape.columns}"
-
-
-def number_text(value: float) -> str:
-    """The shortest text that Python, and then Triton, reads as that float32."""
-    short = str(np.float32(value))
-    return short if float(np.float32(float(short))) == value else repr(value)
 
 
 def next_power_of_2(number: int) -> int:

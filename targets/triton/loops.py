@@ -54,7 +54,8 @@ class Loops(Places):
         address = self.at(value, self.along if coordinates is None else coordinates, "out")
         if not Shape.of(value).sizes:
             address += self.whole
-        self.builder.lines.append(f"tl.store({address}, {text}, mask=inside)")
+        result = text if text.isidentifier() else self.builder.assign("result", text)
+        self.builder.lines.append(f"tl.store({address}, {result}, mask=inside)")
 
     def launch(self) -> None:
         b = self.builder

@@ -165,7 +165,8 @@ def emit_pad(op: tensor.PadOp, host: Host) -> None:
         places.append(place)
         above = f"({place} >= 0) & " if first != 0 else ""
         conditions.append(f"{above}({place} < {b.rows() if size is None else size})")
-    within = b.assign("within", " & ".join(conditions) or "inside")
+    whole = b.joined("within", conditions or ["(inside)"], "&")
+    within = b.assign("within", whole[1:-1] if len(conditions) < 2 else whole)
     value = loops.load(op.source, places, mask=f"inside & {within}")
     number = padding_number(op, end.operands[0], loops)
     finish(loops, [op.result], [f"tl.where({within}, {value}, {number})"])

@@ -9,7 +9,7 @@ from xdsl.ir import Operation, SSAValue
 
 from sterna.dialects.layout import I8_ROW_BYTES, ROW_ELEMENTS
 from sterna.dialects.ternary import tensor as type_of
-from sterna.targets.triton.kernel import Builder, Shape, element, product_text
+from sterna.targets.triton.kernel import LONG, Builder, Shape, element, product_text
 
 Sizes = Sequence[int | None]
 """Of the axes of a tensor; None is T."""
@@ -46,12 +46,14 @@ class Places:
         if not shape.sizes:
             return pointer
         row = str(shape.row) if shape.row is not None else self.padded_rows(value)
-        terms = [coordinates[-1]]
+        terms = [coordinates[-1]] if coordinates[-1] != "0" else []
         for axis in range(len(shape.sizes) - 1):
+            if coordinates[axis] == "0":
+                continue
             between = self.size_text(shape.sizes[axis + 1 : -1])
             stride = row if between == "1" else f"({row} * {between})"
             terms.append(f"{coordinates[axis]} * {stride}")
-        return f"{pointer} + {' + '.join(terms)}"
+        return f"{pointer} + {self.builder.joined('place', terms, '+')}" if terms else pointer
 
     def padded_rows(self, value: SSAValue) -> str:
         """Elements from one row to the next where a row is T long."""
@@ -63,6 +65,9 @@ class Places:
     ) -> str:
         """An element, as a name; zero where the mask is not set."""
         address = self.at(value, coordinates, name)
+        if len(address) + len(mask) > LONG:
+            address = self.builder.assign("place", address)
+            mask = mask if mask.isidentifier() else self.builder.assign("known", mask)
         masked = f", mask={mask}, other=0" if Shape.of(value).sizes else ""
         address += "" if Shape.of(value).sizes else self.whole
         text = f"tl.load({address}{masked})"

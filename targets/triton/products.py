@@ -13,6 +13,7 @@ from xdsl.ir import Operation, SSAValue
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import AccumulateOp, ProjectOp, tensor
 from sterna.targets.triton.kernel import (
+    LONG,
     TAKE_TURN,
     Builder,
     Host,
@@ -50,8 +51,10 @@ def emit_project(op: ProjectOp, host: Host) -> None:
     ]
     kernel.complete(totals)
     for read, total, scale in zip(op.reads.get_values(), totals, op.scales, strict=True):
-        step = kernel.row_number(op.steps[read])
-        results.append(b.assign("y", f"{total}.to(tl.float32) * ({step} * {kernel.channel_number(scale)})"))
+        step, factor = kernel.row_number(op.steps[read]), kernel.channel_number(scale)
+        if len(step) + len(factor) > LONG:
+            step, factor = b.assign("steps", step), b.assign("scales", factor)
+        results.append(b.assign("y", f"{total}.to(tl.float32) * ({step} * {factor})"))
     results += [kernel.element(extra) for extra in op.extras]
     yielded = b.region().run(op.body.block, results)
     for value, text in zip(op.outs, yielded, strict=True):

@@ -67,8 +67,8 @@ class Reduction(Loops):
         before = len(b.lines)
         write()
         b.lines[before:] = [f"    {line}" for line in b.lines[before:]]
-        by = f", {step}" if step != 1 else ""
-        b.lines.insert(before, f"for start in range(0, {self.length}{by}):")
+        turns = self.length if step == 1 else f"0, {self.length}, {step}"
+        b.lines.insert(before, f"for start in range({turns}):")
 
     def elements(self, number: str, spread: str, mask: str) -> list[str]:
         """The operands' elements at number `number` of the reduction."""

@@ -33,7 +33,7 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.scalar_writer import Constants
 from sterna.dialects.ternary import YieldOp
 from sterna.passes import expand_math
-from sterna.targets.triton.source import Names, definition, indented
+from sterna.targets.triton.source import Names, definition, indented, without_unused
 
 INFIX: dict[type[Operation], str] = {
     arith.AddfOp: "+",
@@ -138,6 +138,12 @@ def dtype_of(type: Attribute, op: Operation) -> str:
             )
 
 
+def number_text(value: float) -> str:
+    """The shortest text that Python, and then Triton, reads as that float32, as a formatter leaves it."""
+    short = str(np.float32(value))
+    return (short if float(np.float32(float(short))) == value else repr(value)).replace("e+", "e")
+
+
 def literal(op: arith.ConstantOp) -> str | None:
     """A number that Triton reads as the constant's own value beside an operand of its type; None if there is none."""
     match op.value:
@@ -146,7 +152,11 @@ def literal(op: arith.ConstantOp) -> str | None:
         case FloatAttr(value=number):
             value = number.data
             plain = python_math.isfinite(value) and (value == 0 or abs(value) >= LEAST_NORMAL)
-            return repr(value) if plain and not (value == 0 and python_math.copysign(1, value) < 0) else None
+            return (
+                number_text(value)
+                if plain and not (value == 0 and python_math.copysign(1, value) < 0)
+                else None
+            )
         case _:
             return None
 
@@ -193,16 +203,19 @@ class Region:
                 continue
             result = op.results[0]
             expression = self.expression(op)
-            name = self.names.new(VALUES.get(type(op), "value"))
-            self.lines.append(f"{name} = {expression}")
-            self.values[result] = name
+            self.values[result] = self.assign(VALUES.get(type(op), "value"), expression)
         raise AssertionError("a region ends in a yield")
 
     def operand(self, value: SSAValue, op: Operation) -> str:
         if value in self.values:
             return self.values[value]
         if isinstance(value.owner, arith.ConstantOp):
-            return full(value.owner)
+            text = full(value.owner)
+            if text.endswith(
+                "bitcast=True)"
+            ):  # a statement of its own: it is long, and may be asked for again
+                self.values[value] = text = self.assign("number", text)
+            return text
         if self.outer is not None and (found := self.outer(value)) is not None:
             return found
         raise CompileError("the region reads a value from outside that is no scalar", op.location)
@@ -221,6 +234,11 @@ class Region:
             constant if constant is not None else self.operand(value, op)
             for constant, value in zip(constants, op.operands, strict=True)
         ]
+
+    def assign(self, name: str, expression: str) -> str:
+        found = self.names.new(name)
+        self.lines.append(f"{found} = {expression}")
+        return found
 
     def call(self, function: str, *arguments: str) -> str:
         if not function.startswith("tl."):
@@ -254,7 +272,8 @@ class Region:
                 ours = not CALLS[kind].startswith("tl.")
                 return self.call(CALLS[kind], *(self.all(op) if ours else self.operands(op)))
             case _ if kind in UNSIGNED:
-                return self.signed(op, self.call(UNSIGNED[kind], *map(unsigned(op), self.all(op))))
+                operands = [self.assign("bits", text) for text in map(unsigned(op), self.all(op))]
+                return self.signed(op, self.call(UNSIGNED[kind], *operands))
             case _ if kind in expand_math.FUNCTIONS and expand_math.is_known(op) and kind != arith.ExtFOp:
                 return self.call(op.name.removeprefix("math."), *self.arguments(op))
             case _:
@@ -282,7 +301,8 @@ class Region:
         known = [isinstance(value.owner, arith.ConstantOp) for value in op.operands]
         for n, constant in enumerate(known):
             if constant and not all(known):
-                texts[n] = texts[n].replace("tl.full([]", f"tl.full({texts[1 - n]}.shape", 1)
+                number = full(op.operands[n].owner)
+                texts[n] = number.replace("tl.full([]", f"tl.full({texts[1 - n]}.shape", 1)
         return texts
 
     def signed(self, op: Operation, expression: str) -> str:
@@ -337,7 +357,8 @@ class Region:
                 value = unsigned(op)(value)
                 if within:
                     return self.signed(op, f"({value} >> {amount})")
-                return self.signed(op, self.call("shift_right_logical", value, amount, str(width)))
+                bits = self.assign("bits", value)
+                return self.signed(op, self.call("shift_right_logical", bits, amount, str(width)))
 
     def convert(self, op: Operation) -> str:
         if len(op.operands) != 1:
@@ -394,7 +415,7 @@ def elementary_function(name: str) -> list[str]:
     assert not region.helpers & ELEMENTARY
     last = region.lines.pop()
     assert last.startswith(f"{result} = ")
-    lines = [*region.lines, last.replace(f"{result} =", "return", 1)]
+    lines = without_unused([*region.lines, last.replace(f"{result} =", "return", 1)])
     return ["@triton.jit", *definition(name, arguments), *indented(lines)]
 
 

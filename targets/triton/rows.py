@@ -258,7 +258,12 @@ class RowKernel:
                 rows |= set(inner_op.results)
         for value, text, inner in zip(op.outs, yielded, end.values, strict=True):
             # Numbers, and what was computed from numbers alone, become rows.
-            self.define(value, text if inner in rows else f"tl.broadcast_to({text}, [{self.block}])", op)
+            row = (
+                text
+                if inner in rows
+                else self.builder.assign("same", f"tl.broadcast_to({text}, [{self.block}])")
+            )
+            self.define(value, row, op)
 
     def emit_dequantize(self, op: DequantizeOp) -> None:
         acc = self.tile(op.acc, op, "acc")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 LINE_LENGTH = 110
 INDENT = "    "
+
+NAME = re.compile(r"[A-Za-z_]\w*")
+ASSIGNED = re.compile(r"(\w+) = ")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,20 @@ def identifier(text: str) -> str:
     return f"v{cleaned}" if cleaned[0].isdigit() else cleaned
 
 
+def without_unused(lines: Sequence[str]) -> list[str]:
+    """The statements of a function but for assignments, outside of loops and choices, to names that no other reads."""
+    names = [set(NAME.findall(line)) for line in lines]
+    uses = Counter(name for found in names for name in found)
+    kept: list[str] = []
+    for line, found in zip(reversed(lines), reversed(names), strict=True):
+        assigned = ASSIGNED.match(line)
+        if assigned is not None and uses[assigned[1]] == 1:
+            uses.subtract(found)
+        else:
+            kept.append(line)
+    return kept[::-1]
+
+
 def indented(lines: Iterable[str], depth: int = 1) -> list[str]:
     return [INDENT * depth + line if line else line for line in lines]
 
@@ -98,6 +116,14 @@ def definition(name: str, parameters: Sequence[str], result: str = "") -> list[s
 
 def call(function: str, arguments: Sequence[str], *, depth: int = 1, before: str = "") -> list[str]:
     return listed(f"{before}{function}(", arguments, ")", depth=depth)
+
+
+def assigned(before: str, values: Sequence[str], *, depth: int = 1) -> list[str]:
+    """Values behind `return ` or `names = `: on one line where that fits."""
+    line = f"{before}{', '.join(values)}"
+    if len(line) + depth * len(INDENT) <= LINE_LENGTH or len(values) == 1:
+        return [line]
+    return listed(f"{before}(", values, ")", depth=depth)
 
 
 def listed(opening: str, items: Sequence[str], closing: str, *, depth: int = 0) -> list[str]:
