@@ -19,7 +19,7 @@ from sterna.targets.triton.kernel import (
     product_text,
 )
 from sterna.targets.triton.loops import Loops, finish
-from sterna.targets.triton.places import Places
+from sterna.targets.triton.places import Places, all_of
 from sterna.targets.triton.region import full
 
 COMPARED = 1024
@@ -80,8 +80,7 @@ class Windows:
         coordinates, conditions = self.element(numbers)
         if not conditions:
             return self.places.load(self.op.x, coordinates, mask=mask)
-        whole = b.joined("within", conditions, "&")
-        within = b.assign("within", whole[1:-1] if len(conditions) == 1 else whole)
+        within = b.assign("within", all_of(b, conditions))
         value = self.places.load(self.op.x, coordinates, mask=f"{mask} & {within}")
         if not self.op.padding.value.data:
             return value

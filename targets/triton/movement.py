@@ -15,7 +15,7 @@ from sterna.passes.control_buffers import IN_PLACE
 from sterna.passes.operands import tensors_read
 from sterna.targets.triton.kernel import Host, Shape, next_power_of_2, product_text
 from sterna.targets.triton.loops import Loops, finish
-from sterna.targets.triton.places import Sizes
+from sterna.targets.triton.places import Sizes, all_of
 from sterna.targets.triton.scalars import scalar
 
 Number = int | str
@@ -163,10 +163,9 @@ def emit_pad(op: tensor.PadOp, host: Host) -> None:
     for number, first, size in zip(loops.along, low, Shape.of(op.source).sizes, strict=True):
         place = number if first == 0 else b.assign("i", f"{number} - {first}")
         places.append(place)
-        above = f"({place} >= 0) & " if first != 0 else ""
-        conditions.append(f"{above}({place} < {b.rows() if size is None else size})")
-    whole = b.joined("within", conditions or ["(inside)"], "&")
-    within = b.assign("within", whole[1:-1] if len(conditions) < 2 else whole)
+        conditions += [f"({place} >= 0)"] if first != 0 else []
+        conditions.append(f"({place} < {b.rows() if size is None else size})")
+    within = b.assign("within", all_of(b, conditions or ["(inside)"]))
     value = loops.load(op.source, places, mask=f"inside & {within}")
     number = padding_number(op, end.operands[0], loops)
     finish(loops, [op.result], [f"tl.where({within}, {value}, {number})"])

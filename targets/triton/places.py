@@ -74,3 +74,8 @@ class Places:
         if type_of(value).element_type == i1:
             text += " != 0"
         return self.builder.assign("element", text)
+
+
+def all_of(b: Builder, conditions: Sequence[str]) -> str:
+    """Whether all conditions hold, each of which is in parentheses."""
+    return b.joined("within", conditions, "&") if len(conditions) > 1 else conditions[0][1:-1]

@@ -47,7 +47,23 @@ def round_half_even(x):
 
 @triton.jit
 def truncate(x):
-    return with_sign_of(tl.floor(magnitude(x)), x)
+    """Rounds to nearest, as above, and takes one away where that was up. The device's own floor takes small numbers
+    for zeros."""
+    size = magnitude(x)
+    near = (size + 8388608.0) - 8388608.0
+    whole = tl.where(near > size, near - 1.0, near)
+    return tl.where(size < 8388608.0, with_sign_of(whole, x), x)
+
+
+@triton.jit
+def round_down(x):
+    whole = truncate(x)
+    return tl.where(whole > x, whole - 1.0, whole)
+
+
+@triton.jit
+def round_up(x):
+    return negate(round_down(negate(x)))
 
 
 @triton.jit
