@@ -231,8 +231,8 @@ class RowKernel:
         token = b.assign(
             "token", f"tl.load({number_of_row(op.tokens, tokens) if self.leading else tokens}).to(tl.int64)"
         )
-        text = f"tl.load({table} + {token} * {row} + k{self.masks()}).to(tl.float32)"
-        self.define(op.result, b.assign("looked_up", text), op)
+        found = f"tl.load({table} + {token} * {row} + k{self.masks()})"
+        self.define(op.result, b.assign("looked_up", b.call("as_float", found)), op)
 
     def emit_rms_norm(self, op: RmsNormOp) -> None:
         b = self.builder
