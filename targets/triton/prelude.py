@@ -29,7 +29,7 @@ def negate(x):
 
 @triton.jit
 def as_float(x):
-    """A float of 16 or 32 bits as float32. Those of bfloat16 by hand: Triton's interpreter takes small ones for zeros."""
+    """A float of 16 or 32 bits as float32; of bfloat16 by its bits: Triton's interpreter takes small ones for zeros."""
     if x.dtype == tl.bfloat16:
         return (x.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
     else:

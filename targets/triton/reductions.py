@@ -25,8 +25,8 @@ from sterna.targets.triton.loops import Loops, emit_parallel, finish
 from sterna.targets.triton.places import Sizes
 from sterna.targets.triton.region import dtype_of
 
-TOGETHER = 64
-"""Elements of the result that a program has."""
+TOGETHER, IN_ORDER = 64, 256
+"""Elements of the result that a program has: of sums, each of which has its lanes, and of others."""
 
 LANES = 16
 
@@ -52,8 +52,8 @@ class Nest:
 class Reduction(Loops):
     """The kernel of an operation that reduces, being written."""
 
-    def __init__(self, op: Operation, host: Host, nest: Nest, init: SSAValue) -> None:
-        super().__init__(op, host, Shape.of(op.results[0]).sizes, block=TOGETHER)
+    def __init__(self, op: Operation, host: Host, nest: Nest, init: SSAValue, block: int = TOGETHER) -> None:
+        super().__init__(op, host, Shape.of(op.results[0]).sizes, block=block)
         self.nest = nest
         self.names = self.builder.names
         self.names.taken |= {"start", "lane"}
@@ -109,7 +109,7 @@ class Reduction(Loops):
     def in_order(self, block: Block) -> str:
         """The region applied to one element after the other."""
         b = self.builder
-        total = b.assign("total", f"tl.broadcast_to({self.init}, [{TOGETHER}])")
+        total = b.assign("total", f"tl.broadcast_to({self.init}, [{self.block}])")
 
         def step() -> None:
             (value,) = self.elements("start", "", "inside")
@@ -130,9 +130,10 @@ def emit_reduce(op: linalg.ReduceOp, host: Host) -> None:
     reduced = sorted(op.dimensions.get_values())
     parallel = [axis for axis in range(len(sizes)) if axis not in reduced]
     nest = Nest(sizes, parallel, reduced, [(op.input, range(len(sizes)))])
-    kernel = Reduction(op, host, nest, op.init)
     combine = only_op(op.region.block)
-    if not isinstance(combine, arith.AddfOp):
+    in_lanes = isinstance(combine, arith.AddfOp)
+    kernel = Reduction(op, host, nest, op.init, block=TOGETHER if in_lanes else IN_ORDER)
+    if not in_lanes:
         finish(kernel, op.results, [kernel.in_order(op.region.block)])
         return
     # Of nothing the sum is the initial value itself, not that plus 0, which differ for -0.

@@ -87,7 +87,7 @@ class Sums:
         self.sum_columns([self.across(name) for name in along])
         out = self.places.at(self.op.acc, [*(self.across(name) for name in along), self.down("m")], "out")
         spread = "" if along else f" + {self.across('p')} * 0"
-        mask = f"{self.across('inside')} & {self.down(self.known)}"
+        mask = b.assign("known", f"{self.across('inside')} & {self.down(self.known)}")
         b.lines.append(f"tl.store({out}{spread}, acc, mask={mask})")
         count = product_text(self.positions, "batch.rows")
         grid = f"(triton.cdiv({count}, {tile.positions}), {self.groups * blocks})"

@@ -134,12 +134,22 @@ def test_the_file_imports_nothing_but_torch_and_triton() -> None:
 
 
 def test_operations_without_a_kernel_are_named_with_their_places() -> None:
+    module = parse("""
+      func.func @forward(%x : tensor<?x8xi18>) -> tensor<?xi21> {
+        %n = fixed.sum %x : tensor<?x8xi18> -> tensor<?xi21> loc("mean"("model.py":7:0))
+        func.return %n : tensor<?xi21>
+      }""")
+    with pytest.raises(CompileError, match=r"no kernel for 1 operations: fixed\.sum .*model\.py:7"):
+        emit_module(module)
+
+
+def test_arithmetic_without_a_triton_form_is_named_with_its_place() -> None:
     module = parse(f"""
-      func.func @forward(%x : {X}) -> tensor<?x3xf32> {{
-        %y, %i = ternary.top_k %x k = 3 order = "largest" : {X} -> tensor<?x3xf32>, tensor<?x3xi64>
-        func.return %y : tensor<?x3xf32>
+      func.func @forward(%x : {X}) -> {X} {{
+        %y = math.fma %x, %x, %x : {X} loc("gate"("model.py":9:0))
+        func.return %y : {X}
       }}""")
-    with pytest.raises(CompileError, match=r"no kernel for 1 operations: ternary\.top_k"):
+    with pytest.raises(CompileError, match=r"model\.py:9.*no Triton form of math\.fma"):
         jit(module, target="triton", isa="interpreter")
 
 
