@@ -295,15 +295,14 @@ class Region:
         return [self.operand(value, op) for value in op.operands]
 
     def arguments(self, op: Operation) -> list[str]:
-        """Of a function of this file: a number has the other argument's shape, since Triton's interpreter cannot
-        spread what a comparison of two single numbers gives."""
+        """Of a function of this file. Two have one shape: Triton's interpreter cannot spread what a comparison of
+        single numbers gives."""
         texts = self.all(op)
-        known = [isinstance(value.owner, arith.ConstantOp) for value in op.operands]
-        for n, constant in enumerate(known):
-            if constant and not all(known):
-                number = full(op.operands[n].owner)
-                texts[n] = number.replace("tl.full([]", f"tl.full({texts[1 - n]}.shape", 1)
-        return texts
+        if len(texts) < 2:
+            return texts
+        names = [self.names.new(name) for name in ("x", "y")]
+        self.lines.append(f"{', '.join(names)} = tl.broadcast({', '.join(texts)})")
+        return names
 
     def signed(self, op: Operation, expression: str) -> str:
         return f"{expression}.to({dtype_of(op.results[0].type, op)}, bitcast=True)"

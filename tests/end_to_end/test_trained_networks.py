@@ -58,6 +58,14 @@ def test_accuracy_is_close_to_what_was_published(name: str) -> None:
     assert abs(percent - PUBLISHED[name]) <= CLOSE
 
 
+@pytest.mark.slow  # in Triton's interpreter
+@pytest.mark.parametrize("name", ["TFC_2W2A", "unsw_nb15-mlp-w2a2"])
+def test_outputs_have_the_same_bits_on_gpus(name: str) -> None:
+    on_gpu = sterna.compile(network(name), target="triton", isa="interpreter")
+    x = inputs_of(name)[::499]
+    assert np.array_equal(on_gpu(x), compiled(name)(x))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_product_is_ternary_and_activations_of_few_bits_are_thresholds(name: str) -> None:

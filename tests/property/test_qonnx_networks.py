@@ -11,14 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from xdsl.dialects.builtin import ModuleOp
 
 import sterna
 from sterna.dialects.context import make_context
 from sterna.dialects.interpreter import run
+from sterna.dialects.weights import WeightStore
 from sterna.frontends.onnx.frontend import OnnxFrontend
 from sterna.lowering import parse_passes
 from sterna.pass_runner import run_passes
 from sterna.targets.cpu import CpuTarget
+from sterna.targets.triton.engine import INTERPRETER
 from tests.onnx_programs import Array, by_qonnx, finished, in_ir
 
 DOMAIN = "onnx.brevitas"
@@ -123,12 +126,8 @@ def test_perceptrons_are_those_of_the_reference(seed: int, kind: str, is_binary:
     check(model, x, layers + 1)
 
 
-@pytest.mark.slow
-@settings(max_examples=12)
-@given(st.integers(0, 999), KINDS, st.booleans(), st.sampled_from([1, 2, 4]))
-def test_convolutional_networks_are_those_of_the_reference(
-    seed: int, kind: str, is_binary: bool, groups: int
-) -> None:
+def convolutional(seed: int, kind: str, *, is_binary: bool, groups: int) -> tuple[ModelProto, Array]:
+    """A network of two convolutions, a pooling and a product, and what it is to take."""
     network = Network(np.random.default_rng(seed))
     x = (network.random.standard_normal((2, 4, 8, 7)) * 2).astype(np.float32)
     value = network.activation("x", kind)
@@ -141,4 +140,29 @@ def test_convolutional_networks_are_those_of_the_reference(
     value = network.add("Flatten", value)
     w = network.add("Transpose", network.weight((3, 12), is_binary=is_binary), perm=[1, 0])
     value = network.add("MatMul", value, w)
-    check(network.model(helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape), value), x, 3)
+    return network.model(helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape), value), x
+
+
+@pytest.mark.slow
+@settings(max_examples=12)
+@given(st.integers(0, 999), KINDS, st.booleans(), st.sampled_from([1, 2, 4]))
+def test_convolutional_networks_are_those_of_the_reference(
+    seed: int, kind: str, is_binary: bool, groups: int
+) -> None:
+    check(*convolutional(seed, kind, is_binary=is_binary, groups=groups), 3)
+
+
+@pytest.mark.slow  # in Triton's interpreter
+@pytest.mark.parametrize(("kind", "groups"), [("binary", 1), ("signed", 2), ("unsigned", 4)])
+def test_convolutional_networks_have_the_same_bits_on_gpus(kind: str, groups: int) -> None:
+    model, x = convolutional(groups, kind, is_binary=kind == "binary", groups=groups)
+    found = [
+        sterna.jit(*loaded(model), target, isa=isa).run([in_ir(x)])[0]
+        for target, isa in (("cpu", None), ("triton", INTERPRETER))
+    ]
+    assert np.array_equal(found[0], found[1])
+
+
+def loaded(model: ModelProto) -> tuple[ModuleOp, WeightStore]:
+    imported = OnnxFrontend().load(model)
+    return imported.module, imported.weights
