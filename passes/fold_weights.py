@@ -61,9 +61,10 @@ class Dependences:
     def of(block: Block) -> Dependences:
         found = Dependences(set(block.args))
         for op in block.ops:
-            if any(operand in found.inputs for operand in op.operands):
+            read = values_read(op)
+            if any(value in found.inputs for value in read):
                 found.inputs.update(op.results)
-            elif isinstance(op, LoadOp) or is_table(op) or any(o in found.weights for o in op.operands):
+            elif isinstance(op, LoadOp) or is_table(op) or any(value in found.weights for value in read):
                 found.weights.update(op.results)
         return found
 
@@ -156,6 +157,11 @@ class Folder:
         return name
 
 
+def values_read(op: Operation) -> list[SSAValue]:
+    """The operands, and what the regions read from outside them."""
+    return [value for inner in op.walk() for value in inner.operands if not op.is_ancestor(value.owner)]
+
+
 def operations_behind(value: SSAValue) -> Iterator[Operation]:
     """The operations that compute `value`, each after those that it reads."""
     seen: set[Operation] = set()
@@ -168,7 +174,7 @@ def operations_behind(value: SSAValue) -> Iterator[Operation]:
         elif op not in seen:
             seen.add(op)
             pending.append((op, True))
-            pending += [(operand.owner, False) for operand in reversed(op.operands)]
+            pending += [(value.owner, False) for value in reversed(values_read(op))]
 
 
 def _key(value: SSAValue, steps: list[Operation]) -> object:
@@ -176,7 +182,7 @@ def _key(value: SSAValue, steps: list[Operation]) -> object:
     numbers: dict[SSAValue, int] = {}
     shapes: list[object] = []
     for step in steps:
-        operands = tuple(numbers[operand] for operand in step.operands)
+        operands = tuple(numbers[value] for value in values_read(step))
         regions = tuple(str(region) for region in step.regions)
         properties = tuple(sorted(step.properties.items()))
         shapes.append((step.name, operands, properties, tuple(step.result_types), regions))

@@ -98,6 +98,9 @@ class RaiseProduct:
         for weight, x in ((product.rhs, product.lhs), (product.lhs, product.rhs)):
             if x.value in self.values.weight_only or (numbers := self.values.read(weight.value)) is None:
                 continue
+            loops, shared = {*x.loops, *weight.loops}, {*x.loops} & {*weight.loops}
+            if not loops.issuperset(product.out) or product.reduced not in shared:
+                continue  # an axis of equal sums, or one element that is multiplied by all
             arranged = Arrangement.of(product, x, weight)
             order = [
                 weight.loops.index(loop) for loop in (*arranged.groups, *arranged.channels, arranged.inner)

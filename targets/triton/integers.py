@@ -1,4 +1,4 @@
-# pyright: basic, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: basic, reportOperatorIssue=false, reportAttributeAccessIssue=false, reportAssignmentType=false
 """The vocabulary of emitted files, like `prelude.py`: integers where Triton, or a device, leaves a result open.
 
 They give what `dialects/semantics/arith.py` does: conversions saturate, shifts of all bits leave none, and a quotient

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import arith
-from xdsl.dialects.builtin import IntegerType, f32, i1, i64
+from xdsl.dialects.builtin import f32, i1, i64
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.linalg.attrs import IteratorType
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
 from sterna.dialects.contraction import Widening, match_contraction
+from sterna.dialects.elements import width_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import tensor
 from sterna.targets.triton.contraction import DenseProduct, emit_dense
@@ -229,6 +230,5 @@ def widened(text: str, before: Attribute, widening: Widening, element: Attribute
     if before == i1 and widening is arith.ExtSIOp:
         return f"(0 - {text}.to({dtype}))"
     if widening is arith.ExtUIOp and before != i1:
-        assert isinstance(before, IntegerType)
-        text = f"{text}.to(tl.uint{before.width.data}, bitcast=True)"
+        text = f"{text}.to(tl.uint{width_of(before)}, bitcast=True)"
     return f"{text}.to({dtype})"

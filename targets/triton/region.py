@@ -29,6 +29,7 @@ from xdsl.dialects.builtin import (
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Attribute, Block, Operation, SSAValue
 
+from sterna.dialects.elements import width_of
 from sterna.dialects.errors import CompileError
 from sterna.dialects.scalar_writer import Constants
 from sterna.dialects.ternary import YieldOp
@@ -336,8 +337,7 @@ class Region:
     def shift(self, op: arith.ShLIOp | arith.ShRUIOp | arith.ShRSIOp) -> str:
         """An amount of the width or more shifts all bits out, which the machine's own shifts do not."""
         known: object = op.rhs.owner
-        type = element_of(op.result.type)
-        width = type.width.data if isinstance(type, IntegerType) else 64
+        width = width_of(op.result.type) or 64
         value, amount = self.all(op)
         within = False
         if isinstance(known, arith.ConstantOp) and (short := literal(known)) is not None:
@@ -386,15 +386,14 @@ class Region:
                 return f"{value} >= 1.0"
             case arith.FPToSIOp() | arith.FPToUIOp() if isinstance(after, IntegerType):
                 function = "saturate" if isinstance(op, arith.FPToSIOp) else "saturate_unsigned"
-                return self.call(function, value, str(after.width.data)) + f".to({result})"
+                return self.call(function, value, str(width_of(op.results[0].type))) + f".to({result})"
             case _:
                 raise CompileError(f"the GPU target has no Triton form of {op.name}", op.location)
 
 
 def unsigned(op: Operation) -> Callable[[str], str]:
     """How an operand is read without a sign."""
-    type: object = element_of(op.operands[0].type)
-    width: int = cast(IntegerType, type).width.data if isinstance(type, IntegerType) else 64
+    width = width_of(op.operands[0].type) or 64
     if width == 1:
         return lambda value: f"{value}.to(tl.int32)"
     return lambda value: f"({value}).to(tl.uint{width}, bitcast=True)"
