@@ -48,6 +48,12 @@ class Emission:
         Rewriter.insert_op(self.operations, InsertPoint.before(self.source))
         self.operations = []
 
+    def discard(self) -> None:
+        """Forgets what was emitted, so that it reads nothing any longer."""
+        for op in reversed(self.operations):
+            op.erase()
+        self.operations = []
+
     def number(self, number: float, element: Attribute, shape: Shape = ()) -> SSAValue:
         """A constant whose elements are all one number."""
         type = TensorType(element, shape)

@@ -111,7 +111,11 @@ class RaiseProduct:
             if (per_channel := scale_kind(matrix)) is None or not matrix.size:
                 continue
             kind = Kind(per_channel, bool(matrix.all()), float(np.abs(matrix).max()))
-            return Rewrite(self.values, product, x, weight, arranged, Emission(product.op)).run(order, kind)
+            emission = Emission(product.op)
+            if Rewrite(self.values, product, x, weight, arranged, emission).run(order, kind):
+                return True
+            emission.discard()
+            return False
         return False
 
 

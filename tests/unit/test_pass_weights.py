@@ -142,3 +142,59 @@ func.func @forward(%x: tensor<4xf32>) -> tensor<4xf32> {
     w, x = np.array([1, 2, 3, 4], np.float32), np.array([2, 4, 8, 16], np.float32)
     (z,) = run(module, [x], weights=ArrayStore({"w": w}))
     np.testing.assert_array_equal(z, -w - w / x)
+
+
+MAPS = "[affine_map<(d0, d1) -> (d1)>, affine_map<(d0, d1) -> ({})>, affine_map<(d0, d1) -> (d0)>]"
+
+
+@pytest.mark.parametrize(
+    ("map", "right", "made"),
+    [
+        ("d1", "tensor<2xi32>", "tensor.splat %c : tensor<2xi32>"),
+        ("d1, d0", "tensor<2x?xi32>", "tensor.splat %c[%T] : tensor<2x?xi32>"),
+    ],
+)
+def test_a_product_that_is_none_of_a_matrix_stays_whole(map: str, right: str, made: str) -> None:
+    """Its sums are the same along an axis, or there is no matrix of one size; nothing is left that reads its values."""
+    module = parse(f"""
+      func.func @forward(%x : tensor<?xi32>) -> tensor<?xi32> {{
+        %zero = arith.constant 0 : index
+        %T = tensor.dim %x, %zero : tensor<?xi32>
+        %c = arith.constant 2599 : i32
+        %a = tensor.splat %c : tensor<2xi32>
+        %b = {made}
+        %y = linalg.generic {{indexing_maps = {MAPS.format(map)}, iterator_types = ["parallel", "reduction"]}}
+          ins(%a, %b : tensor<2xi32>, {right}) outs(%x : tensor<?xi32>) {{
+        ^bb0(%p : i32, %q : i32, %total : i32):
+          %product = arith.muli %p, %q : i32
+          %sum = arith.addi %total, %product : i32
+          linalg.yield %sum : i32
+        }} -> tensor<?xi32>
+        func.return %y : tensor<?xi32>
+      }}""")
+    x = np.arange(3, dtype=np.int32)
+    (before,) = run(module, [x])
+    PASSES["raise-ternary-products"]().apply(make_context(ArrayStore({})), module)
+    assert np.array_equal(run(module, [x])[0], before)
+    for op in module.walk():
+        for use in (use for result in op.results for use in result.uses):
+            assert use.operation.parent is not None, f"{use.operation.name} is in no program"
+
+
+def test_what_a_region_reads_goes_into_the_weight_with_it() -> None:
+    module = parse("""
+      ternary.weight @w : tensor<3xf32>
+      func.func @forward() -> tensor<5xf32> {
+        %w = ternary.load @w : tensor<3xf32>
+        %half = arith.constant 0.5 : f32
+        %y = tensor.pad %w low[1] high[1] {
+        ^bb0(%i : index):
+          tensor.yield %half : f32
+        } : tensor<3xf32> to tensor<5xf32>
+        func.return %y : tensor<5xf32>
+      }""")
+    store = ArrayStore({"w": np.arange(3, dtype=np.float32)})
+    PASSES["fold-weights"]().apply(make_context(store), module)
+    module.verify()
+    (y,) = run(module, [], weights=store)
+    assert np.array_equal(y, np.array([0.5, 0, 1, 2, 0.5], np.float32))
