@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sterna.dialects.context import parse
-from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import run
 from sterna.dialects.weights import ArrayStore
 from sterna.in_memory import load_planned
 from sterna.targets.triton.engine import INTERPRETER
-from sterna.testing import Limits, inputs_of, ir_modules
-from sterna.testing.recipes import RECIPES
+from sterna.testing import inputs_of, ir_modules
 from tests.cpu_programs import ENCODINGS, PlannedProgram, same_bits
-from tests.gpu_programs import check_on_gpu
+from tests.gpu_programs import OPERATIONS, SMALL, check_any_on_gpu
 from tests.property.test_cpu_general import MAX_ROWS, assert_equal_bits, planned, programs
 from tests.property.test_cpu_sums import SPECIAL, WINDOWS, accumulate, convolve
 
@@ -35,10 +33,6 @@ QUICK = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # to shrink a program would take an hour here
 )
-WITHOUT_ARITHMETIC = ("math.fma", "ternary.absmean", "ternary.ternarize")
-"""No target computes them: the first has no arithmetic of fixed bits, the others are for weights alone."""
-OPERATIONS = tuple(name for name in RECIPES if name not in WITHOUT_ARITHMETIC)
-LIMITS = Limits(sizes=(2, 3, 4, 8, 16, 17, 33), elements=1 << 9)
 
 
 def on_triton(text: str) -> Any:
@@ -53,7 +47,7 @@ def check(text: str, *inputs: Array) -> None:
         assert same_bits(a, b), f"{a} != {b}"
 
 
-@settings(QUICK, max_examples=30)
+@settings(QUICK, max_examples=20)
 @given(text=programs(), seed=st.integers(0, 2**32), rows=st.sampled_from((0, 1, MAX_ROWS)))
 def test_any_program_unfused(text: str, seed: int, rows: int) -> None:
     assert_equal_bits(on_triton(text), parse(text), rows, seed)
@@ -62,14 +56,8 @@ def test_any_program_unfused(text: str, seed: int, rows: int) -> None:
 @settings(QUICK, max_examples=40)
 @given(data=st.data())
 def test_generated_programs(data: st.DataObject) -> None:
-    """Drawn for the CPU too, where `math.fma` in a region is refused as it is here."""
-    program = data.draw(ir_modules(OPERATIONS, limits=LIMITS))
-    inputs = data.draw(inputs_of(program.module))
-    try:
-        check_on_gpu(program, inputs, data.draw(st.sampled_from(ENCODINGS)))
-    except CompileError as error:
-        assume("math.fma" not in str(error) and "no kernel computes them" not in str(error))
-        raise
+    program = data.draw(ir_modules(OPERATIONS, limits=SMALL))
+    check_any_on_gpu(program, data.draw(inputs_of(program.module)), data.draw(st.sampled_from(ENCODINGS)))
 
 
 GROUPS = (("", 6, 9, 6), ("?x", 6, 300, 3), ("?x3x", 18, 20, 2), ("", 5, 257, 1), ("?x", 3, 2, 1))
