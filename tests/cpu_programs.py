@@ -112,10 +112,10 @@ def same_bits(a: Array, b: Array) -> bool:
     """Equal, zeros in sign too; any NaN is as good as another."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if a.dtype != np.float32:
+    if a.dtype.kind != "f":
         return bool(np.array_equal(a, b))
-    both_nan = np.isnan(a) & np.isnan(b)
-    return bool(np.all(both_nan | (a.view(np.int32) == b.view(np.int32))))
+    both_nan, bits = np.isnan(a) & np.isnan(b), f"i{a.itemsize}"
+    return bool(np.all(both_nan | (a.view(bits) == b.view(bits))))
 
 
 def isa_names() -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """ONNX's own node tests on the interpreter and on the CPU target, and the table that docs/onnx.md has of them.
 
-python tests/onnx_conformance.py        writes the table
+python tests/onnx_conformance.py            writes the table
+python tests/onnx_conformance.py triton     counts those of another target; with TRITON_INTERPRET=1, in minutes
 """
 
 from __future__ import annotations
@@ -187,7 +188,22 @@ def not_supported() -> Iterator[str]:
         yield from re.split(r", (?!as a function)", names)
 
 
+def count(device: str) -> int:
+    """Prints how many tests come out in which way on a device; which, of those that neither pass nor are refused."""
+    statuses: Counter[str] = Counter()
+    for operator, cases in cases_by_operator().items():
+        for case in () if operator.endswith(AS_A_FUNCTION) else cases:
+            status, _, why = case.status(device).partition(": ")
+            statuses[status] += 1
+            if status == "failed":
+                print(f"{case.name}: {why}", flush=True)
+    print(f"{device}: {', '.join(f'{statuses[status]} {status}' for status in STATUSES)}")
+    return int(statuses["failed"] > 0)
+
+
 def main() -> int:
+    if len(sys.argv) > 1:
+        return count(sys.argv[1])
     text = DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)

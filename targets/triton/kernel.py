@@ -82,7 +82,7 @@ RESERVED = frozenset(
 )
 
 
-LONG = 66
+LONG = 60
 """Characters of an expression that becomes a statement of its own."""
 
 TAKE_TURN = "take_turn()"
