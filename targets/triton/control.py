@@ -28,7 +28,8 @@ def emit_for(op: scf.ForOp, host: Host, emit_block: EmitBlock) -> None:
     number, *carried = op.body.block.args
     given = [operand(value, op, host) for value in op.iter_args]
     names = [host.names.new(value.name_hint or "carried") for value in op.results]
-    bounds = [on_host(value, host, op) for value in (op.lb, op.ub, op.step)]
+    first, end, step = (on_host(value, host, op) for value in (op.lb, op.ub, op.step))
+    bounds = [end] if (first, step) == ("0", "1") else [first, end, step]
     turn = host.names.new(number.name_hint or "turn")
     host.lines += [
         *comment(op),

@@ -65,6 +65,9 @@ TRITON: dict[str, str] = {
 }
 RESERVED = frozenset(
     {
+        "float",
+        "int",
+        "range",
         "tl",
         "triton",
         "torch",

@@ -79,9 +79,12 @@ class Box:
             if n != DYNAMIC_INDEX:
                 found.append(int(n))
                 continue
-            count, end = (b.rows() if each is None else each for each in (size, limit))
             asked = scalar(next(given), b, self.op)
-            last = b.assign("last", f"{end} - ({count} - 1) * {step} - 1")
+            if size is None or limit is None:
+                count, end = (b.rows() if each is None else each for each in (size, limit))
+                last: Number = b.assign("last", f"{end} - ({count} - 1) * {step} - 1")
+            else:
+                last = limit - (size - 1) * step - 1
             found.append(b.assign("offset", f"tl.maximum(tl.minimum({asked}, {last}), 0)"))
         return found
 

@@ -29,13 +29,14 @@ class Places:
         return product_text(sizes, self.builder.rows() if None in sizes else "rows")
 
     def coordinates(self, number: str, sizes: Sizes, name: str = "i") -> list[str]:
-        """Where the element of that number, in row-major order, stands along each axis."""
+        """Where the element of that number, a name, in row-major order, stands along each axis."""
         found: list[str] = []
         for axis, size in enumerate(sizes):
             inner = self.size_text(sizes[axis + 1 :])
-            text = number if inner == "1" else f"{number} // ({inner})"
+            inner = inner if inner.isalnum() else f"({inner})"
+            text = number if inner == "1" else f"{number} // {inner}"
             if axis:
-                text = f"({text}) % {self.builder.rows() if size is None else size}"
+                text += f" % {self.builder.rows() if size is None else size}"
             found.append(self.builder.assign(name, text))
         return found
 

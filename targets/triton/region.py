@@ -326,7 +326,7 @@ class Region:
     def compare_integers(self, op: arith.CmpiOp) -> str:
         predicate = arith.CMPI_COMPARISON_OPERATIONS[op.predicate.value.data]
         if predicate in UNSIGNED_INTEGER:
-            a, b = map(unsigned(op), self.all(op))
+            a, b = (self.assign("bits", text) for text in map(unsigned(op), self.all(op)))
             return f"{a} {UNSIGNED_INTEGER[predicate]} {b}"
         of_bits = element_of(op.lhs.type) == i1
         a, b = self.all(op) if of_bits else self.operands(op)

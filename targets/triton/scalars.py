@@ -86,14 +86,14 @@ def on_device(value: SSAValue, host: Host, op: Operation) -> str:
     """The Python name of a tensor of one element that holds a scalar; a kernel for it if there is none yet."""
     if value not in host.values:
         b = Builder("scalar", host)
-        b.doc += [place(op)]
+        b.doc += [f"A number for {place(op)}"]
         text = scalar(value, b, op)
         name = host.names.new(value.name_hint or "number")
         dtype = memory_element(value, op)
         host.lines.append(f"{name} = batch.empty((), {TORCH[dtype]})")
         host.values[value] = name
         b.lines.append(f"tl.store({b.pointer(value, 'out', op)}, {text})")
-        host.launch(b.kernel(), "(1,)", b.all_arguments())
+        host.launch(b.kernel(num_warps=1), "(1,)", b.all_arguments())
     return host.values[value]
 
 

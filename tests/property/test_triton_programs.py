@@ -191,8 +191,8 @@ func.func private @scaled(%x : {X}, %by : f32) -> {X} {{
 func.func @forward(%x : {X}, %turns : tensor<i64>, %table : tensor<6xf32>) -> ({X}, tensor<6xf32>, tensor<3xf32>) {{
   %zero = arith.constant 0 : index
   %one = arith.constant 1 : index
-  %n = tensor.extract %turns[] : tensor<i64>
-  %end = arith.index_cast %n : i64 to index
+  %int = tensor.extract %turns[] : tensor<i64>
+  %end = arith.index_cast %int : i64 to index
   %start = arith.constant 1.0 : f32
   %y, %t, %product = scf.for %i = %zero to %end step %one iter_args(%a = %x, %b = %table, %c = %start)
       -> ({X}, tensor<6xf32>, f32) {{
@@ -201,15 +201,15 @@ func.func @forward(%x : {X}, %turns : tensor<i64>, %table : tensor<6xf32>) -> ({
     %scaled = func.call @scaled(%a, %next) : ({X}, f32) -> {X}
     %limit = arith.constant 4.0 : f32
     %large = arith.cmpf ogt, %next, %limit : f32
-    %chosen, %kept = scf.if %large -> ({X}, f32) {{
+    %chosen, %range = scf.if %large -> ({X}, f32) {{
       %less = arith.subf %scaled, %x : {X}
       scf.yield %less, %start : {X}, f32
     }} else {{
       scf.yield %scaled, %next : {X}, f32
     }}
-    %two = tensor.from_elements %kept, %element : tensor<2xf32>
+    %two = tensor.from_elements %range, %element : tensor<2xf32>
     %written = tensor.insert_slice %two into %b[%i] [2] [1] : tensor<2xf32> into tensor<6xf32>
-    scf.yield %chosen, %written, %kept : {X}, tensor<6xf32>, f32
+    scf.yield %chosen, %written, %range : {X}, tensor<6xf32>, f32
   }}
   %part = tensor.extract_slice %t[%end] [3] [1] : tensor<6xf32> to tensor<3xf32>
   %last = tensor.splat %product : tensor<3xf32>
@@ -220,7 +220,8 @@ func.func @forward(%x : {X}, %turns : tensor<i64>, %table : tensor<6xf32>) -> ({
 
 @pytest.mark.parametrize("turns", [0, 1, 4, 6])
 def test_control_flow_on_numbers_that_the_device_computes(turns: int) -> None:
-    """A bound, a condition, offsets (one clamped), and numbers that go into a loop, a choice and a function."""
+    """A bound, a condition, offsets (one clamped), and numbers that go into a loop, a choice and a function; values
+    that are called as what the emitted file needs for itself."""
     x = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
     table = np.array([1.5, 2.0, 3.0, 0.5, 1.25, 2.0], np.float32)
     check(CONTROL, x, np.array(turns, np.int64), table)
