@@ -74,7 +74,7 @@ def random_weights(module: Any, device: Any) -> dict[str, Any]:
     generator = torch.Generator(device).manual_seed(0)
     size = max(offset + length for offset, length, _ in module.WEIGHTS.values())
     packed = torch.empty(size, dtype=torch.uint8, device=device)
-    weights = module.unpack_weights(packed)
+    weights = module.load_weights(packed, device)
     for name, weight in weights.items():
         if weight.dtype == torch.uint8:
             fields = [
@@ -141,7 +141,7 @@ def launch_all(module: Any, plan: Results, device: Any) -> None:
     import torch
 
     size = max(offset + length for offset, length, _ in module.WEIGHTS.values())
-    weights = module.unpack_weights(torch.empty(size, dtype=torch.uint8, device=device))
+    weights = module.load_weights(torch.empty(size, dtype=torch.uint8, device=device), device)
     if not hasattr(module, "Decoder"):
         for rows in PRODUCT_ROWS:
             columns = product_shape(module)[1]
@@ -237,7 +237,7 @@ def check_shipped(folder: Path, plan: Results, device: Any, record: Record) -> N
     expected = {
         name: torch.from_numpy(each).to(device) for name, each in np.load(folder / "expected.npz").items()
     }
-    weights = module.unpack_weights(packed)
+    weights = module.load_weights(packed, device)
     wanted = [expected[f"state_{n}"].reshape(1, -1) for n in range(len(module.STATES))]
     for texts in (2,) if plan["rehearsal"] else SHIPPED_TEXTS:
         tokens = expected["tokens"].expand(texts, -1)

@@ -1,8 +1,8 @@
 """Kernels of operations that work on rows: norms, quantizations, elementwise tails, look-up, a step of the recurrence.
 
 Neighbours become one kernel: one program a row, which holds the row in registers. A sum over a row has an order that
-the IR states, 16 strided partial sums, and reads the row from memory; so a row that was computed in the kernel is
-stored first.
+the IR states, 16 strided partial sums, and reads the row from memory, 16 elements at a time; so a row that was computed
+in the kernel is stored first, and one that was not is loaded whole first: then the small loads find it in the L1 cache.
 """
 
 from __future__ import annotations
@@ -233,8 +233,8 @@ class RowKernel:
 
     def emit_rms_norm(self, op: RmsNormOp) -> None:
         b = self.builder
-        r = self.reciprocal_rms(op.x, op.eps.value.data, op.lanes.value.data, op)
         x, weight = self.tile(op.x, op), self.tile(op.weight, op, "weight")
+        r = self.reciprocal_rms(op.x, op.eps.value.data, op.lanes.value.data, op)
         self.define(op.result, b.assign("normed", f"({x} * {r}) * {weight}"), op)
 
     def reciprocal_rms(self, x: SSAValue, eps: float, lanes: int, op: Operation) -> str:
@@ -291,10 +291,11 @@ class RowKernel:
         b = self.builder
         eps, lanes = op.eps.value.data, op.lanes.value.data
         plain = op.outer is None
-        r = self.reciprocal_rms(op.x, eps, lanes, op) if plain else self.reciprocal_rms_of_norm(op)
         x = self.tile(op.x, op)
-        for gain, q, step in zip(op.gains, op.q, op.step, strict=True):
-            y = b.assign("y", f"{x} * {self.tile(gain, op, 'gain')}")
+        gains = [self.tile(gain, op, "gain") for gain in op.gains]
+        r = self.reciprocal_rms(op.x, eps, lanes, op) if plain else self.reciprocal_rms_of_norm(op)
+        for gain, q, step in zip(gains, op.q, op.step, strict=True):
+            y = b.assign("y", f"{x} * {gain}")
             largest = b.call("largest_magnitude", y)
             d = b.assign("d", b.call("at_least", f"{largest} * {r}", number_text(op.quantize_eps.value.data)))
             rounded = b.call("to_int8", f"{y} * ({r} * tl.div_rn(127.0, {d}))")

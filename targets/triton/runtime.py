@@ -176,12 +176,26 @@ def tuned_product(m: int, sums: int):
     return lambda kernel: Product(kernel, m, sums)
 
 
-def unpack_weights(packed: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every weight as a view of the packed bytes `[N]` uint8, which are on the device."""
-    return {
-        name: packed[offset : offset + size].view(dtype) for name, (offset, size, dtype) in WEIGHTS.items()
-    }
+def load_weights(packed: torch.Tensor, device: torch.device) -> dict[str, torch.Tensor]:
+    """Every weight, from the packed bytes `[N]` uint8, wherever those are: on the device.
+
+    But tables that stay in the host's memory are pinned there: kernels can read it over the bus.
+    """
+    weights: dict[str, torch.Tensor] = {}
+    for name, (offset, size, dtype) in WEIGHTS.items():
+        weight = packed[offset : offset + size].view(dtype)
+        if TABLES_ON_HOST and name in TABLES and device.type == "cuda":
+            weights[name] = weight.cpu().pin_memory()
+        else:
+            weights[name] = weight.to(device)
+    return weights
 
 
 WEIGHTS: dict[str, tuple[int, int, torch.dtype]] = {}
 """Offset and bytes in the packed weights, and the elements, of every weight."""
+
+TABLES: list[str] = []
+"""Those of which a token reads one row."""
+
+TABLES_ON_HOST = False
+"""Do they stay in the host's memory?"""
