@@ -1,8 +1,9 @@
 """Kernels of operations that work on rows: norms, quantizations, elementwise tails, look-up, a step of the recurrence.
 
 Neighbours become one kernel: one program a row, which holds the row in registers. A sum over a row has an order that
-the IR states, 16 strided partial sums, and reads the row from memory, 16 elements at a time; so a row that was computed
-in the kernel is stored first, and one that was not is loaded whole first: then the small loads find it in the L1 cache.
+the IR states, strided partial sums, and reads the row from memory, as many elements at a time; so a row that was
+computed in the kernel is stored first, and one that was not is loaded whole first: then those loads find it in the L1
+cache.
 """
 
 from __future__ import annotations
