@@ -166,6 +166,16 @@ def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
 
 
 @triton.jit
+def rows_ahead(x, at, ROW: tl.constexpr, inside, left, NEUTRAL: tl.constexpr, COUNT: tl.constexpr):
+    """The elements `at` of COUNT rows, all asked for before one is used; NEUTRAL where only `left` are there."""
+    found = ()
+    for n in tl.static_range(COUNT):
+        there = inside & (at * 0 + n < left)
+        found += (tl.load(x + at + n * ROW, mask=there, other=NEUTRAL),)
+    return found
+
+
+@triton.jit
 def attention_scores(q, keys, j, count, ROW: tl.constexpr, D: tl.constexpr):
     """sum over d of q[d] * keys[j, d] for rows j of a cache, in 16 strided partial sums and a halving tree: `[j]`."""
     lane = tl.arange(0, 16)

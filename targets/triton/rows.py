@@ -2,8 +2,7 @@
 
 Neighbours become one kernel: one program a row, which holds the row in registers. A sum over a row has an order that
 the IR states, strided partial sums, and reads the row from memory, as many elements at a time; so a row that was
-computed in the kernel is stored first, and one that was not is loaded whole first: then those loads find it in the L1
-cache.
+computed in the kernel is stored first. One that was not has been loaded whole: those loads find it in the L1 cache.
 """
 
 from __future__ import annotations
@@ -37,6 +36,9 @@ from sterna.targets.triton.scan import emit_scan
 
 LONGEST_ROW = 1 << 16
 """Elements that the programs of these kernels hold."""
+
+SHORT_ROW = 1 << 13
+"""Elements of a row of which a program can hold several."""
 
 I8_ROW = 256
 
@@ -114,12 +116,29 @@ class RowKernel:
         if self.masked:
             b.lines.append(f"inside = k < {self.columns}")
         for op in self.ops:
+            self.load_inputs(op)
+        for op in self.ops:
             self.emit_op(op)
         b.doc += dict.fromkeys(map(place, self.ops))
         kernel = b.kernel(num_warps=max(1, min(8, self.block // 512)))
         options = ["STEP=batch.length == 1"] if b.constants else []
         rows = product_text(self.leading, "batch.rows")
         self.host.launch(kernel, f"({rows},)", b.all_arguments(), options=options)
+
+    def load_inputs(self, op: Operation) -> None:
+        """All that comes from memory is asked for first: a load behind a store or a sum would wait for it."""
+        match op:
+            case RmsNormOp():
+                inputs = [(op.x, "x"), (op.weight, "weight")]
+            case NormQuantizeOp():
+                inputs = [(op.x, "x"), *((gain, "gain") for gain in op.gains)]
+            case ElementwiseOp():
+                inputs = [(value, "x") for value in op.inputs]
+            case _:
+                inputs = []
+        for value, name in inputs if self.block <= SHORT_ROW else []:
+            if value.owner not in self.inside_ops:
+                self.tile(value, op, name)
 
     def emit_op(self, op: Operation) -> None:
         self.builder.lines.append(f"# {op.name}")

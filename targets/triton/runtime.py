@@ -86,6 +86,9 @@ def room(value: torch.Tensor) -> int:
     return value.untyped_storage().nbytes() - int(value.storage_offset()) * value.element_size()
 
 
+AHEAD = 4 if INTERPRETED else 32
+"""Tokens whose gates and inputs the recurrence of a prompt asks for at once."""
+
 FEW_ROWS = 4
 """Rows of a call up to which words of packed trits are multiplied one row at a time; more go to the tensor cores."""
 

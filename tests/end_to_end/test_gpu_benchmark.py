@@ -46,7 +46,9 @@ def test_a_rehearsal_runs_every_section_and_finds_equal_bits(tmp_path: Path) -> 
     assert "NOT WHOLE" not in table and "WRONG" not in table
     model = results["models"]["tiny"]
     assert set(results["shipped"].values()) == set(model["checks"].values()) == {True}
-    assert len(model["checks"]) == 30, "ways of a model, and two products in two formats for six numbers of rows"
+    assert len(model["checks"]) == 30, (
+        "ways of a model, and two products in two formats for six numbers of rows"
+    )
     assert tuple(model["variants"]) == VARIANTS
     assert all(model["variants"][kind]["checks"] == {"the same logits": True} for kind in ("host", "apart"))
     assert model["decode"].keys() == model["peers"]["bf16"]["decode"].keys() == {"1", "5"}
