@@ -23,7 +23,7 @@ import sterna
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
-from sterna.dialects.ternary import LoadOp, WeightOp, tensor
+from sterna.dialects.ternary import EmbeddingOp, LoadOp, WeightOp, tensor
 from sterna.passes.control_buffers import control_blocks
 from sterna.passes.operands import tensors_read
 from sterna.targets.interface import entry_values, find_entry, integer_attribute, text_capacity
@@ -49,18 +49,20 @@ VOCABULARY = ("prelude.py", "integers.py", "trits.py")
 """Files of functions that kernels call."""
 
 COPIED = ("runtime.py", *VOCABULARY, "decoding.py")
+PRINTED = {"WEIGHTS", "TABLES", "TABLES_ON_HOST"}
+"""What each file has its own of."""
 
 
-def emit_module(module: ModuleOp) -> str:
+def emit_module(module: ModuleOp, *, tables_on_host: bool = False) -> str:
     """The file's text. CompileError, in one line, for operations that have no kernel here."""
-    return Emitter(module).text()
+    return Emitter(module, tables_on_host=tables_on_host).text()
 
 
 class Emitter:
     """Prints one module."""
 
-    def __init__(self, module: ModuleOp) -> None:
-        self.module = module
+    def __init__(self, module: ModuleOp, *, tables_on_host: bool = False) -> None:
+        self.module, self.tables_on_host = module, tables_on_host
         self.functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
         self.entry = find_entry(module)
         states = integer_attribute(self.entry, "sterna.states", default=0)
@@ -85,7 +87,7 @@ class Emitter:
         helpers = closure({name for _, kernel in kernels for name in kernel.helpers})
         parts = [
             *self.header(),
-            *copied("runtime.py", set(definitions("runtime.py")) - {"WEIGHTS"}),
+            *copied("runtime.py", set(definitions("runtime.py")) - PRINTED),
             *(part for file in VOCABULARY for part in copied(file, helpers & set(definitions(file)))),
             *(["", "", *elementary_function(name)] for name in sorted(helpers & ELEMENTARY)),
             *(["", "", *kernel_text(name, kernel)] for name, kernel in kernels),
@@ -241,7 +243,24 @@ class Emitter:
                 place = [str(start), str(buffer_bytes(op.type, 0)), dtype]
                 # In a table an entry has a comma behind it, in the length too.
                 lines += indented(listed(f'"{name}": (', place, "),", depth=1))
-        return [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
+        weights = [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
+        tables = listed("TABLES = [", [f'"{name}"' for name in self.weights if self.is_table(name)], "]")
+        on_host = [
+            f"TABLES_ON_HOST = {self.tables_on_host}",
+            *sources("runtime.py")["TABLES_ON_HOST"][2:],
+        ]
+        return [*weights, "", *tables, *sources("runtime.py")["TABLES"][2:], "", *on_host]
+
+    def is_table(self, name: str) -> bool:
+        """Whether rows of a weight are looked up, and nothing else reads it."""
+        loads = [
+            op
+            for function in self.functions.values()
+            for op in operations(function.body.block)
+            if isinstance(op, LoadOp) and op.weight.string_value() == name
+        ]
+        readers = [use.operation for op in loads for use in op.result.uses]
+        return bool(readers) and all(isinstance(op, EmbeddingOp) for op in readers)
 
 
 def is_tokens(value: SSAValue) -> bool:

@@ -79,6 +79,7 @@ RESERVED = frozenset(
         "TILES",
         "SPLIT",
         "OVERLAP",
+        "AHEAD",
         "DP4A",
         "MANY",
     }
