@@ -67,8 +67,8 @@ MUTANTS = (
     ),
     Mutant(
         "passes/fold_weights.py",
-        "if any(operand in found.inputs for operand in op.operands):",
-        "if op.operands and op.operands[0] in found.inputs:",
+        "if any(value in found.inputs for value in read):",
+        "if read and read[0] in found.inputs:",
         "folding: only the first operand makes an input's value",
         WEIGHTS,
     ),
