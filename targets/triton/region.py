@@ -251,7 +251,10 @@ class Region:
         match op:
             case arith.CmpfOp():
                 predicate = arith.CMPF_COMPARISON_OPERATIONS[op.predicate.value.data]
-                return self.compare(predicate, *self.operands(op))
+                operands = self.operands(op)
+                if all(text.startswith("tl.full") for text in operands):
+                    operands = [self.assign("number", text) for text in operands]
+                return self.compare(predicate, *operands)
             case arith.CmpiOp():
                 return self.compare_integers(op)
             case arith.SelectOp():
