@@ -18,6 +18,10 @@ F32 = npt.NDArray[Any]
 LANES = 16
 """Partial sums of a reduction; sixteen float32 fill one 512-bit register."""
 
+BLOCK = 128
+"""Rows of a cache that one sum over the past takes in, before sums of blocks are added in order. A longer block leaves
+fewer programs than a GPU has processors; of a shorter one the sums are more of what is read and written."""
+
 ONE = np.float32(1.0)
 INT8_MAX = np.float32(127.0)
 
@@ -39,6 +43,14 @@ def lane_sum(x: F32, lanes: int = LANES) -> F32:
         lanes //= 2
         partial = partial[..., :lanes] + partial[..., lanes : 2 * lanes]
     return partial[..., 0]
+
+
+def block_sum(x: F32, block: int, lanes: int = LANES) -> F32:
+    """Sum over the last axis, of at least one element: `lane_sum` of every block of so many; then these, in order."""
+    total = lane_sum(x[..., :block], lanes)
+    for start in range(block, x.shape[-1], block):
+        total = total + lane_sum(x[..., start : start + block], lanes)
+    return total
 
 
 def reciprocal_rms(mean_square: F32, eps: float) -> F32:

@@ -26,12 +26,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Heads:
-    """Sizes of an attention: of every D and sharing, with room for some rows."""
+    """Sizes of an attention: of every D and sharing, with room for some rows, in blocks of some."""
 
     kv_heads: int
     sharing: int
     columns: int
     capacity: int
+    block: int = 16
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -48,7 +49,8 @@ class Heads:
           %p, %next = ternary.positions %start of %tokens capacity = {self.capacity}
             : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
           %y, %new_keys, %new_values = ternary.attention %q, %k, %v at %p cache %keys, %values
-            heads = {self.kv_heads * self.sharing} kv_heads = {self.kv_heads} scale = {self.columns**-0.5} lanes = 16
+            heads = {self.kv_heads * self.sharing} kv_heads = {self.kv_heads} scale = {self.columns**-0.5}
+            block = {self.block} lanes = 16
             : {wide}, {narrow}, tensor<?xi64>, {cache}
           func.return %y, %next, %new_keys, %new_values : {wide}, tensor<i64>, {cache}, {cache}
         }}"""
@@ -65,6 +67,7 @@ SIZES = st.builds(
     sharing=st.integers(1, 3),
     columns=st.sampled_from([1, 2, 8, 15, 16, 20, 32]),
     capacity=st.integers(1, 40),
+    block=st.sampled_from([16, 32, 64]),
 )
 
 
@@ -142,7 +145,7 @@ def test_positions_that_do_not_follow_one_another_are_an_error() -> None:
     cache = "tensor<8x4xf32>"
     module = parse(f"""
     func.func @forward(%p : tensor<?xi64>, %x : tensor<?x4xf32>, %c : {cache}) -> tensor<?x4xf32> {{
-      %y, %a, %b = ternary.attention %x, %x, %x at %p cache %c, %c heads = 1 kv_heads = 1 scale = 1.0 lanes = 16
+      %y, %a, %b = ternary.attention %x, %x, %x at %p cache %c, %c heads = 1 kv_heads = 1 scale = 1.0 block = 16 lanes = 16
         : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi64>, {cache}
       func.return %y : tensor<?x4xf32>
     }}""")
@@ -171,7 +174,7 @@ def test_rotation_is_a_product_with_unit_complex_numbers(heads: int, half: int, 
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
-SHAPES = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 24), Heads(3, 1, 1, 33), Heads(1, 1, 128, 300))
+SHAPES = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 24, 32), Heads(3, 1, 1, 33), Heads(1, 1, 128, 300, 128))
 PROGRAMS = {heads: PlannedProgram(heads.text(), {}) for heads in SHAPES}
 
 
