@@ -130,10 +130,10 @@ class AttentionOp(IRDLOperation):
         e[j] = exp(s[j] - max s)
         y[t, h, d] = (sum over j of e[j] * new_values[j, g, d]) / (sum over j of e[j])
 
-    The sum over d is in `lanes` strided partial sums and a halving tree. So are those over j, in every `block` of rows of
-    the cache by itself; then the sums of the blocks are added in order. What is added to what follows from rows of the
-    cache alone, so no bit depends on how a text is cut into calls, and blocks may be summed side by side. What the cache
-    holds beyond p[t] is not read.
+    The sum over d is in `lanes` strided partial sums and a halving tree. So are those over j, in every `block` of rows
+    of the cache by itself; then the sums of the blocks are added in order. Rows are numbered as the cache has them, so
+    no bit depends on how a text is cut into calls, and blocks may be summed side by side. What the cache holds beyond
+    p[t] is not read.
 
     q, y: f32 `[T, H D]`; k, v: f32 `[T, G D]`; positions: i64 `[T]`; keys, values and what follows them: f32
     `[C, G D]`. Rows that do not fit in C are an error of the caller. Source: Vaswani et al., arXiv 1706.03762; grouped

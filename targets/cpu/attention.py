@@ -2,8 +2,9 @@
 
 A thread takes pairs of a row and a head. For each it writes the scores of the rows so far to its stack, makes weights
 of them, and sums the values, block by block of the cache: partial sum n of the sixteen takes the rows n, n + 16, ... of
-a block, sixteen columns at a time. Rows of this call are read from k and v and not from the cache, so that no thread waits for another to write
-them, and the new cache may lie where the old one does. Where it does not, the rows of the old one are copied.
+a block, sixteen columns at a time. Rows of this call are read from k and v and not from the cache, so that no thread
+waits for another to write them, and the new cache may lie where the old one does. Where it does not, the rows of the
+old one are copied.
 """
 
 from __future__ import annotations
