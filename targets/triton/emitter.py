@@ -1,7 +1,7 @@
 """Prints a planned module as one Python file of Triton kernels, and a launcher that calls them in the IR's order.
 
 Functions of the module are functions of the file; every operation, or group of them, is a launch. Kernels of the same
-text are one: so equal layers share theirs. The order of the file: what is copied from `runtime.py` and `prelude.py`,
+text are one: so equal layers share theirs. The order of the file: what is copied from `runtime.py` and `PRELUDE`,
 functions of `dialects/elementary.py`, kernels, the module's functions, the table of weights.
 """
 
@@ -33,7 +33,9 @@ from sterna.targets.triton.region import ELEMENTARY, elementary_function
 from sterna.targets.triton.rows import RowGroup, row_shape
 from sterna.targets.triton.source import Kernel, Names, call, definition, docstring, indented, listed
 
-COPIED = ("runtime.py", "prelude.py", "decoding.py")
+PRELUDE = ("prelude.py", "sums.py")
+"""What kernels call."""
+COPIED = ("runtime.py", *PRELUDE, "decoding.py")
 
 
 def emit_module(module: ModuleOp) -> str:
@@ -69,7 +71,7 @@ class Emitter:
         parts = [
             *self.header(),
             *copied("runtime.py", set(definitions("runtime.py")) - {"WEIGHTS"}),
-            *copied("prelude.py", helpers & set(definitions("prelude.py"))),
+            *(part for file in PRELUDE for part in copied(file, helpers & set(definitions(file)))),
             *(["", "", *elementary_function(name)] for name in sorted(helpers & ELEMENTARY)),
             *(["", "", *kernel_text(name, kernel)] for name, kernel in kernels),
             functions,
@@ -293,11 +295,12 @@ def copied(file: str, wanted: set[str]) -> list[list[str]]:
 def closure(wanted: set[str]) -> set[str]:
     """The functions with all that they call."""
     everything = {name: set[str]() for name in ELEMENTARY}
-    texts = {name: "\n".join(lines) for name, lines in sources("prelude.py").items()}
+    texts = {name: "\n".join(lines) for file in PRELUDE for name, lines in sources(file).items()}
+    vocabulary = set(texts)
     texts |= {name: "\n".join(elementary_function(name)) for name in wanted & ELEMENTARY}
     for name, text in texts.items():
         called = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-        everything[name] = called & (set(definitions("prelude.py")) - {name})
+        everything[name] = called & (vocabulary - {name})
     found: set[str] = set()
     todo = list(wanted)
     while todo:

@@ -169,7 +169,9 @@ class Host:
     ) -> None:
         name = self.file.add(kernel)
         warps = [f"num_warps={kernel.num_warps}"] if kernel.num_warps != 4 else []
-        text = call(f"{name}[{grid}]", [*arguments, *options, *warps, "**EXACT"], depth=1 + depth)
+        registers = [f"**registers({kernel.registers})"] if kernel.registers is not None else []
+        given = [*arguments, *options, *warps, *registers, "**EXACT"]
+        text = call(f"{name}[{grid}]", given, depth=1 + depth)
         self.lines += ["    " * depth + line for line in text]
 
 
@@ -245,7 +247,7 @@ class Builder:
     def region(self) -> Region:
         return Region(self.names, self.lines, self.helpers)
 
-    def kernel(self, *, num_warps: int = 4, tuned: str | None = None) -> Kernel:
+    def kernel(self, *, num_warps: int = 4, registers: int | None = None, tuned: str | None = None) -> Kernel:
         params = list(self.params)
         if TAKE_TURN not in self.lines:
             self.helpers.add("take_turn")
@@ -259,6 +261,7 @@ class Builder:
             tuple(self.doc),
             frozenset(self.helpers),
             num_warps,
+            registers,
             tuned,
         )
 

@@ -21,9 +21,10 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.layout import I8_ROW_BYTES, ROW_ELEMENTS
 from sterna.dialects.ternary import AttentionOp, ElementwiseOp, PositionsOp, RotateOp, ThresholdOp
 from sterna.dialects.ternary import tensor as type_of
-from sterna.targets.triton.attention import emit_attention, emit_positions, emit_rotate
+from sterna.targets.triton.attention import emit_attention
 from sterna.targets.triton.contraction import DenseProduct, emit_dense
 from sterna.targets.triton.kernel import Builder, Host, Shape, default_name, element, place, product_text
+from sterna.targets.triton.positions import emit_positions, emit_rotate
 from sterna.targets.triton.region import Region, full
 
 BLOCK = 1024

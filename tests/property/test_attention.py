@@ -146,7 +146,8 @@ def test_positions_that_do_not_follow_one_another_are_an_error() -> None:
     module = parse(f"""
     func.func @forward(%p : tensor<?xi64>, %x : tensor<?x4xf32>, %c : {cache}) -> tensor<?x4xf32> {{
       %y, %a, %b = ternary.attention %x, %x, %x at %p cache %c, %c
-        heads = 1 kv_heads = 1 scale = 1.0 block = 16 lanes = 16 : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi64>, {cache}
+        heads = 1 kv_heads = 1 scale = 1.0 block = 16 lanes = 16
+        : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi64>, {cache}
       func.return %y : tensor<?x4xf32>
     }}""")
     with pytest.raises(CompileError, match="do not follow one another"):
