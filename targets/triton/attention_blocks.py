@@ -7,7 +7,7 @@ A program serves the heads of queries that share those, so that they are read on
     total     of all blocks, in their order
 
 The grid is for the capacity of the cache, since how long a text is lies on the device: programs beyond end at once.
-Where a program has room for more heads or columns than there are, it does the last one several times over.
+Where a program has room for more heads than there are, it does the last one several times over.
 """
 
 from __future__ import annotations
@@ -59,11 +59,7 @@ class FewRows:
         scores = b.new_pointer("scores", "*fp32", self.scores)
         largest = b.new_pointer("largest", "*fp32", self.largest)
         length = b.new_pointer("length", "i32", past.length)
-        seen = "(j < count)[None, :, None]"
-        in_row = ""
-        if past.columns % LANES:
-            in_row = f"mask=(d + lane < {past.columns})[None, None, :], other=0.0"
-            seen += f" & (d + lane < {past.columns})[None, None, :]"
+        whole = past.columns % LANES == 0
         trees = f"tl.reshape(partial, [{self.served * PIECE}, {LANES}])", str(LANES)
         body = [
             f"j = first + tl.arange(0, {PIECE})",
@@ -72,9 +68,11 @@ class FewRows:
             f"key = {keys} + (t // {length} * {past.capacity} + j)[None, :, None] * {past.cache_row}",
             f"key += (g * {past.columns} + lane)[None, None, :]",
             f"partial = tl.zeros([{self.served}, {PIECE}, {LANES}], tl.float32)",
+            "seen = (j < count)[None, :, None]",
             f"for d in tl.static_range(0, {past.columns}, {LANES}):",
-            f"    wanted = tl.load(x + d{', ' if in_row else ''}{in_row})",
-            f"    partial += wanted * tl.load(key + d, mask={seen}, other=0.0)",
+            *([] if whole else [f"    inside = (d + lane < {past.columns})[None, None, :]"]),
+            f"    wanted = tl.load(x + d{'' if whole else ', mask=inside, other=0.0'})",
+            f"    partial += wanted * tl.load(key + d, mask=seen{'' if whole else ' & inside'}, other=0.0)",
             f"score = {b.call('halving_trees', *trees)}",
             f"score = tl.reshape(score, [{self.served}, {PIECE}]) * {past.scale}",
             "seen = (j < count)[None, :]",
@@ -98,10 +96,9 @@ class FewRows:
         value_sums = b.new_pointer("value_sums", "*fp32", self.value_sums)
         length = b.new_pointer("length", "i32", past.length)
         size = min(next_power_of_2(past.columns), COLUMNS)
-        parts = -(-past.columns // size)
+        parts, whole = -(-past.columns // size), past.columns % size == 0
         columns = f"tl.arange(0, {size})" if parts == 1 else f"part * {size} + tl.arange(0, {size})"
-        if past.columns % size:
-            columns = f"tl.minimum({columns}, {past.columns - 1})"
+        seen = "j < count" if whole else f"(j < count) & (d < {past.columns})[None, None, :]"
         row, pieces = round_up(past.columns, LANES), round_up(self.pieces, LANES)
         body = [
             f"lane = tl.arange(0, {LANES})",
@@ -122,9 +119,10 @@ class FewRows:
             f"    at = (t // {length} * {past.capacity} + j) * {past.cache_row}",
             f"    value = {values} + at + (g * {past.columns} + d)[None, None, :]",
             "    weight += e",
-            "    mixed += e * tl.load(value, mask=j < count, other=0.0)",
-            f"at = head[:, None] * {self.blocks} + block",
-            f"tl.store({value_sums} + at * {row} + d[None, :], {b.call('halving_trees_between', 'mixed', str(LANES))})",
+            f"    mixed += e * tl.load(value, mask={seen}, other=0.0)",
+            f"mix = {b.call('halving_trees_between', 'mixed', str(LANES))}",
+            f"at = (head[:, None] * {self.blocks} + block) * {row} + d[None, :]",
+            f"tl.store({value_sums} + at, mix{'' if whole else f', mask=(d < {past.columns})[None, :]'})",
             f"at = head[:, None] * {round_up(self.blocks, LANES)} + block",
             f"tl.store({weight_sums} + at, {b.call('halving_trees_between', 'weight', str(LANES))})",
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -227,13 +228,40 @@ def test_a_cache_that_something_else_reads_is_not_written_over() -> None:
     assert [each.in_place for each in program.program.outputs] == [False, False, False, True]
 
 
+ON_GPU = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 100, 32), Heads(1, 9, 1, 33), Heads(1, 1, 80, 24, 32))
+"""Several blocks twice, more heads than a program of few rows serves, and a cache shorter than a block."""
+
+
+@cache
+def on_gpu(heads: Heads, few_rows: int) -> PlannedProgram:
+    """With kernels for few rows for so many, and of one."""
+    program = PlannedProgram(heads.text(), {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sterna.targets.triton.attention.FEW_ROWS", few_rows)
+        assert program.on_triton
+    return program
+
+
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None)
-@given(st.data(), st.sampled_from(SHAPES[:3]))
-def test_gpu_kernels_equal_the_interpreter(data: st.DataObject, heads: Heads) -> None:
+@pytest.mark.parametrize("few_rows", [64, 0])
+@settings(max_examples=7, deadline=None)
+@given(st.data(), st.sampled_from(ON_GPU))
+def test_gpu_kernels_equal_the_interpreter(few_rows: int, data: st.DataObject, heads: Heads) -> None:
     """Slow: Triton's interpreter takes seconds a call."""
     inputs = data.draw(continued(heads))
-    PROGRAMS[heads].check_on_triton([*(x[:6] for x in inputs[:4]), *inputs[4:]])
+    on_gpu(heads, few_rows).check_on_triton([*(x[:18] for x in inputs[:4]), *inputs[4:]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few_rows", [64, 0])
+def test_gpu_kernels_at_the_edges_of_blocks(few_rows: int) -> None:
+    """Slow: the same. A text that ends with a block, before it and after it, and one that fills the cache."""
+    heads, generator = ON_GPU[0], np.random.default_rng(5)
+    for start, rows in ((0, 1), (14, 1), (15, 1), (16, 1), (0, 16), (30, 2), (31, 2), (38, 2)):
+        shapes = [(rows, width) for width in (*heads.widths, heads.widths[1])]
+        shapes += [(heads.capacity, heads.widths[1])] * 2
+        q, k, v, *caches = (generator.standard_normal(shape, np.float32) for shape in shapes)
+        on_gpu(heads, few_rows).check_on_triton([np.zeros(rows, np.int64), q, k, v, np.array(start), *caches])
 
 
 def dense(columns: int, channels: int, seed: int = 0) -> PlannedProgram:
