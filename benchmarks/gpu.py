@@ -7,9 +7,10 @@
 
 It compares the shipped model with Sterna's interpreter bit for bit, token by token and at once, and products of the
 published shapes with exact sums. Then, for those shapes with random weights: tokens a second of decoding for 1 to
-256 texts, of a prompt of 4096 tokens, bytes of memory. Beside each stands its floor on this device, measured in the
-same run: packed weights at the bandwidth of copying memory, int8 products at the rate of the vendor's library; and
-what torch does with the same shapes in bf16. Results go to FOLDER/results.json, and a table to stdout.
+256 texts, of a prompt of 4096 tokens, bytes of memory; and of the largest a step with weights in base 3, with its
+embedding table in the host's memory, and with kernels that do not overlap. Beside each stands its floor on this device,
+measured in the same run: packed weights at the bandwidth of copying memory, int8 products at the rate of the vendor's
+library; and what torch does with the same shapes in bf16. Results go to FOLDER/results.json, and a table to stdout.
 
 Every section is a process of its own, with a time limit, and writes what it has as it has it: a kernel that faults or
 hangs, or a peer that does, costs its own section alone.
@@ -37,6 +38,7 @@ PLAN = {
     "read_bytes": 1 << 30,
     "matrix": 8192,
     "configurations": None,
+    "shipped": ["i2", "b3"],
     "rehearsal": False,
 }
 REHEARSAL = {
@@ -46,6 +48,7 @@ REHEARSAL = {
     "read_bytes": 1 << 16,
     "matrix": 64,
     "configurations": 1,
+    "shipped": ["b3"],
     "rehearsal": True,
 }
 """The same with sizes that Triton's interpreter runs in a minute; no number of it is a measurement."""
@@ -53,13 +56,13 @@ MODEL = Path("examples/checkpoints/matmulfree-shakespeare")
 TOKENS = 48
 """Of the comparison with the interpreter; of a rehearsal 2."""
 PRODUCT = """
-ternary.weight @w : tensor<{m}x{k}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>
+ternary.weight @w : {w}
 ternary.weight @scale : tensor<f32>
 func.func @forward(%q : tensor<?x{k}xi8>, %step : tensor<?xf32>) -> tensor<?x{m}xf32> {{
-  %w = ternary.load @w : tensor<{m}x{k}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>
+  %w = ternary.load @w : {w}
   %scale = ternary.load @scale : tensor<f32>
   %y = ternary.project quantized(%q : tensor<?x{k}xi8>) steps(%step : tensor<?xf32>)
-    weights(%w : tensor<{m}x{k}x!ternary.trit, #ternary.encoding<i2, tile = [4, 256]>>)
+    weights(%w : {w})
     scales(%scale : tensor<f32>) reads = [0] {{
   ^bb0(%sum : f32):
     ternary.yield %sum : f32
@@ -67,7 +70,16 @@ func.func @forward(%q : tensor<?x{k}xi8>, %step : tensor<?xf32>) -> tensor<?x{m}
   func.return %y : tensor<?x{m}xf32>
 }}"""
 """One product, whose parts are known: to compare with exact sums, and to time alone."""
-SECTION_SECONDS = {"compile": 240.0, "shipped": 90.0, "floors": 60.0, "model": 120.0, "peers": 120.0}
+VARIANTS = ("b3", "host", "apart")
+"""Of the first size: see `gpu_measure.variant`."""
+SECTION_SECONDS = {
+    "compile": 240.0,
+    "shipped": 90.0,
+    "floors": 60.0,
+    "model": 120.0,
+    "variant": 60.0,
+    "peers": 120.0,
+}
 """At most; what a run has left may be less."""
 LEAST_SECONDS = 15.0
 """With less than that left no section begins."""
@@ -83,6 +95,7 @@ def prepare(folder: Path, plan: Results) -> None:
     from examples.random_checkpoint import PUBLISHED
     from sterna.api import load_source
     from sterna.dialects.context import make_context, parse
+    from sterna.dialects.encodings import EncodingAttr
     from sterna.dialects.interpreter import ModuleInterpreter
     from sterna.dialects.weights import RandomStore
     from sterna.frontends.checkpoint import import_hgrn_bit
@@ -90,7 +103,7 @@ def prepare(folder: Path, plan: Results) -> None:
     from sterna.in_memory import pack_weights
     from sterna.lowering import lower, parse_passes
     from sterna.pass_runner import run_passes
-    from sterna.plugins import find_target
+    from sterna.plugins import configured_target
 
     class Shapes(RandomStore):
         """Published checkpoints are in half precision; no pass reads their numbers."""
@@ -98,28 +111,35 @@ def prepare(folder: Path, plan: Results) -> None:
         def dtype(self, name: str) -> str:
             return "F16"
 
-    target = find_target("triton")
+    targets = {format: configured_target("triton", {"encoding": format}) for format in EncodingAttr.FORMATS}
     folder.mkdir(parents=True, exist_ok=True)
     tiny = HGRNBitConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2)
     configs = {"tiny": tiny} if plan["rehearsal"] else {size: PUBLISHED[size] for size in PUBLISHED_SIZES}
-    imported = load_source(Path(__file__).parent.parent / MODEL, None)
-    lower(imported.module, imported.weights, target)
-    (folder / "shipped.py").write_text(target.emit(imported.module, "triton"))
-    pack_weights(imported.module, imported.weights).tofile(folder / "shipped.bin")
     tokens = np.random.default_rng(0).integers(0, 1024, 2 if plan["rehearsal"] else TOKENS)
     states = [np.zeros(256, np.float32)] * 4
-    results = ModuleInterpreter(imported.module, imported.weights).run([tokens, *states])
-    names = ("logits", *(f"state_{n}" for n in range(len(states))))
-    np.savez(folder / "expected.npz", tokens=tokens, **dict(zip(names, results, strict=True)))
+    for format in plan["shipped"]:
+        imported = load_source(Path(__file__).parent.parent / MODEL, None)
+        lower(imported.module, imported.weights, targets[format])
+        (folder / f"shipped-{format}.py").write_text(targets[format].emit(imported.module, "triton"))
+        pack_weights(imported.module, imported.weights).tofile(folder / f"shipped-{format}.bin")
+        if format == plan["shipped"][0]:
+            results = ModuleInterpreter(imported.module, imported.weights).run([tokens, *states])
+            names = ("logits", *(f"state_{n}" for n in range(len(states))))
+            np.savez(folder / "expected.npz", tokens=tokens, **dict(zip(names, results, strict=True)))
     for size, config in configs.items():
-        module = import_hgrn_bit(config)
-        lower(module, Shapes(config.tensor_shapes()), target)
-        (folder / f"{size}.py").write_text(target.emit(module, "triton"))
-        for m, k in ((config.vocab_size, config.hidden_size), (config.hidden_size, config.mlp_size)):
-            product = parse(PRODUCT.format(m=m, k=k))
-            plan_memory = parse_passes(target, "plan-memory{max-rows=64}")
-            run_passes(make_context(RandomStore({})), product, plan_memory)
-            (folder / f"product-{size}-{m}x{k}.py").write_text(target.emit(product, "triton"))
+        for format, target in targets.items():
+            if format != "i2" and size != next(iter(configs)):
+                continue
+            module = import_hgrn_bit(config)
+            lower(module, Shapes(config.tensor_shapes()), target)
+            (folder / f"{size}-{format}.py").write_text(target.emit(module, "triton"))
+            for m, k in ((config.vocab_size, config.hidden_size), (config.hidden_size, config.mlp_size)):
+                weight = f"tensor<{m}x{k}x!ternary.trit, {EncodingAttr.of(format)}>"
+                product = parse(PRODUCT.format(m=m, k=k, w=weight))
+                plan_memory = parse_passes(target, "plan-memory{max-rows=64}")
+                run_passes(make_context(RandomStore({})), product, plan_memory)
+                path = folder / f"product-{size}-{format}-{m}x{k}.py"
+                path.write_text(target.emit(product, "triton"))
     shapes = {
         size: {
             "layers": config.num_hidden_layers,
@@ -144,6 +164,7 @@ def sections(plan: Results, peers: bool) -> list[str]:
     """What is right comes first, what others do last."""
     sizes = list(plan["shapes"])
     found = ["compile", "shipped", "floors", *(f"model-{size}" for size in sizes)]
+    found += [f"variant-{sizes[0]}-{kind}" for kind in VARIANTS]
     return found + ([f"peers-{size}" for size in sizes] if peers else [])
 
 
@@ -171,6 +192,9 @@ def run(folder: Path, *, peers: bool, limit: float) -> Results:
         kind, _, size = name.partition("-")
         if kind == "model":
             results["models"][size] |= found
+        elif kind == "variant":
+            size, _, variant = size.rpartition("-")
+            results["models"][size].setdefault("variants", {})[variant] = found
         elif kind == "peers":
             results["models"][size]["peers"] = found
         elif kind == "shipped":
@@ -223,6 +247,18 @@ def table(results: Results) -> str:
                 f"| {size} | {texts} | {decode['seconds'] * 1e3:.3f} | {decode['tokens_per_second']:.0f} "
                 f"| {share(decode.get('of_floor'))} | {faster} | {decode['peak_bytes'] / 1e6:.0f} MB |"
             )
+    lines += [
+        "",
+        "| one text | ms a step | of the floor | weights on the device |",
+        "| --- | --- | --- | --- |",
+    ]
+    for size, model in results["models"].items():
+        for kind, found in model.get("variants", {}).items():
+            if "seconds" in found:
+                lines.append(
+                    f"| {size}, {kind} | {found['seconds'] * 1e3:.3f} | {share(found['of_floor'])} "
+                    f"| {found['weights_bytes'] / 1e6:.0f} MB |"
+                )
     lines += ["", "| model | prompt tokens/s | of the int8 rate | head of copying | weights | bf16 weights |"]
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for size, model in results["models"].items():
@@ -240,6 +276,8 @@ def table(results: Results) -> str:
     checks = dict(results["shipped"])
     for size, model in results["models"].items():
         checks |= {f"{size}: {name}": right for name, right in model.get("checks", {}).items()}
+        for kind, found in model.get("variants", {}).items():
+            checks |= {f"{size}, {kind}: {name}": right for name, right in found.get("checks", {}).items()}
     wrong = [name for name, right in checks.items() if right is not True]
     lines += ["", f"{len(checks) - len(wrong)} of {len(checks)} comparisons equal bit for bit"]
     lines += [f"WRONG: {name}" for name in wrong]

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,12 +31,26 @@ class Record:
         write(self.path, self.found)
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"emitted_{path.stem.replace('.', '_')}", path)
+def load(path: Path, note: str = "") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"emitted_{path.stem.replace('.', '_')}{note}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    return module
+
+
+def variant(folder: Path, size: str, kind: str) -> Any:
+    """The file of a model with weights in base 3 (`b3`), whose table stays in the host's memory (`host`), or in which
+    no kernel begins before the one before it has ended (`apart`)."""
+    import triton.language as tl
+
+    module: Any = load(folder / f"{size}-{'b3' if kind == 'b3' else 'i2'}.py", f"_{kind}")
+    if kind == "host":
+        module.TABLES_ON_HOST = True
+    if kind == "apart":
+        module.OVERLAP = tl.constexpr(False)
+        module.EXACT.pop("launch_pdl", None)
     return module
 
 
@@ -73,8 +87,8 @@ def random_weights(module: Any, device: Any) -> dict[str, Any]:
 
     generator = torch.Generator(device).manual_seed(0)
     size = max(offset + length for offset, length, _ in module.WEIGHTS.values())
-    packed = torch.empty(size, dtype=torch.uint8, device=device)
-    weights = module.unpack_weights(packed)
+    packed = torch.empty(size, dtype=torch.uint8, device="cpu" if module.TABLES_ON_HOST else device)
+    weights = module.load_weights(packed, device)
     for name, weight in weights.items():
         if weight.dtype == torch.uint8:
             fields = [
@@ -124,24 +138,26 @@ def compile_share(folder: Path, plan: Results, number: int, workers: int) -> Non
 
     JITFunction.run = only_compile
     Autotuner.run = every_configuration
-    for path in files(folder, plan):
-        launch_all(load(path), plan, device)
+    several = plan["texts"]
+    for size in plan["shapes"]:
+        launch_all(load(folder / f"{size}-i2.py"), plan, device, several)
+    for kind in ("b3", "apart"):
+        launch_all(variant(folder, next(iter(plan["shapes"])), kind), plan, device, [1], prompt=False)
+    for path in sorted(folder.glob("product-*.py")):
+        launch_all(load(path), plan, device, several)
+    for format in [] if plan["rehearsal"] else plan["shipped"]:
+        launch_all(load(folder / f"shipped-{format}.py"), plan, device, SHIPPED_TEXTS)
     print(f"worker {number}: {len(order)} kernels in all", flush=True)
 
 
-def files(folder: Path, plan: Results) -> list[Path]:
-    models = [folder / f"{size}.py" for size in plan["shapes"]]
-    return [*models, *sorted(folder.glob("product-*.py"))] + (
-        [] if plan["rehearsal"] else [folder / "shipped.py"]
-    )
-
-
-def launch_all(module: Any, plan: Results, device: Any) -> None:
+def launch_all(
+    module: Any, plan: Results, device: Any, several: Sequence[int], *, prompt: bool = True
+) -> None:
     """A call of every kind that is made later."""
     import torch
 
     size = max(offset + length for offset, length, _ in module.WEIGHTS.values())
-    weights = module.unpack_weights(torch.empty(size, dtype=torch.uint8, device=device))
+    weights = module.load_weights(torch.empty(size, dtype=torch.uint8, device=device), device)
     if not hasattr(module, "Decoder"):
         for rows in PRODUCT_ROWS:
             columns = product_shape(module)[1]
@@ -149,8 +165,7 @@ def launch_all(module: Any, plan: Results, device: Any) -> None:
             q, step = batch.empty((rows, columns), torch.int8), batch.empty((rows,), torch.float32)
             module.forward(batch, weights, q, step)
         return
-    several = plan["texts"] if "shipped" not in module.__name__ else SHIPPED_TEXTS
-    for texts, length in (*((n, 1) for n in several), (1, plan["prompt"])):
+    for texts, length in (*((n, 1) for n in several), *([(1, plan["prompt"])] if prompt else [])):
         batch = module.Batch(texts, length, device)
         tokens = torch.zeros(texts * length, dtype=torch.int64, device=device)
         states = [batch.empty((texts, *shape), dtype) for shape, dtype in module.STATES]
@@ -229,15 +244,20 @@ def at_once(module: Any, weights: Any, tokens: Any, device: Any) -> tuple[Any, A
 
 def check_shipped(folder: Path, plan: Results, device: Any, record: Record) -> None:
     """The shipped model gives the interpreter's bits: at once, step by step in a graph, and for several texts."""
+    for format in plan["shipped"]:
+        check_shipped_in(format, folder, plan, device, record)
+
+
+def check_shipped_in(format: str, folder: Path, plan: Results, device: Any, record: Record) -> None:
     import numpy as np
     import torch
 
-    module: Any = load(folder / "shipped.py")
-    packed = torch.from_numpy(np.fromfile(folder / "shipped.bin", np.uint8)).to(device)
+    module: Any = load(folder / f"shipped-{format}.py")
+    packed = torch.from_numpy(np.fromfile(folder / f"shipped-{format}.bin", np.uint8)).to(device)
     expected = {
         name: torch.from_numpy(each).to(device) for name, each in np.load(folder / "expected.npz").items()
     }
-    weights = module.unpack_weights(packed)
+    weights = module.load_weights(packed, device)
     wanted = [expected[f"state_{n}"].reshape(1, -1) for n in range(len(module.STATES))]
     for texts in (2,) if plan["rehearsal"] else SHIPPED_TEXTS:
         tokens = expected["tokens"].expand(texts, -1)
@@ -246,11 +266,13 @@ def check_shipped(folder: Path, plan: Results, device: Any, record: Record) -> N
             ("step by step", lambda tokens=tokens: steps_of(module, weights, tokens, device, len(tokens))),
         ):
             logits, states = run()
-            record.put(all(same(text, expected["logits"]) for text in logits), f"{way}, {texts} texts")
+            record.put(
+                all(same(text, expected["logits"]) for text in logits), f"{format}, {way}, {texts} texts"
+            )
             equal = all(
                 same(row[None], one) for state, one in zip(states, wanted, strict=True) for row in state
             )
-            record.put(equal, f"{way}, {texts} texts: states")
+            record.put(equal, f"{format}, {way}, {texts} texts: states")
 
 
 def check_ways(module: Any, weights: Any, shape: Results, device: Any, record: Record) -> None:
@@ -286,9 +308,8 @@ def check_products(folder: Path, size: str, device: Any, record: Record) -> None
     for path in sorted(folder.glob(f"product-{size}-*.py")):
         module: Any = load(path)
         weights, (m, k) = random_weights(module, device), product_shape(module)
-        packed, across = weights["w"], -(-k // 256)
-        lines = packed.view(-1, across, 4, 64).transpose(1, 2).reshape(-1, across, 64)[:m]
-        trits = torch.stack([(lines >> 2 * f) & 3 for f in range(4)], 2).reshape(m, across * 256)[:, :k]
+        format = path.stem.split("-")[-2]
+        trits = trits_in(weights["w"], m, k, format)
         weights["scale"].fill_(1.0)
         for rows in PRODUCT_ROWS:
             batch = module.Batch(1, rows, device)
@@ -296,8 +317,26 @@ def check_products(folder: Path, size: str, device: Any, record: Record) -> None
             whole = q.as_strided((rows, q.stride(0)), (q.stride(0), 1)).zero_()
             whole[:, :k] = torch.randint(-128, 128, (rows, k), device=device)
             out = module.forward(batch, weights, q, torch.ones(rows, device=device))
-            exact = q.double() @ (trits.double() - 1).t()
-            record.put(bool((out.double() == exact).all()), "checks", f"product {m} x {k}, {rows} rows")
+            exact = q.double() @ trits.double().t()
+            right = bool((out.double() == exact).all())
+            record.put(right, "checks", f"product {m} x {k}, {format}, {rows} rows")
+
+
+def trits_in(packed: Any, m: int, k: int, format: str) -> Any:
+    """What packed bytes say: `[M, K]` of -1, 0 and 1, by the definition of the encodings (docs/ir.md)."""
+    import torch
+
+    columns, bytes, digits = (256, 64, 4) if format == "i2" else (80, 16, 5)
+    across = -(-k // columns)
+    left = packed.view(-1, across, 4, bytes).transpose(1, 2).reshape(-1, across, bytes)[:m].int()
+    found: list[Any] = []
+    for digit in range(digits):
+        if format == "i2":
+            found.append((left >> 2 * digit) & 3)
+        else:
+            found.append(3 * left >> 8)
+            left = 3 * left & 0xFF
+    return torch.stack(found, 2).reshape(m, across * columns)[:, :k] - 1
 
 
 def head_at_one_row(folder: Path, size: str, plan: Results, device: Any, floor: float | None) -> Results:
@@ -305,7 +344,7 @@ def head_at_one_row(folder: Path, size: str, plan: Results, device: Any, floor: 
     import torch
 
     shape = plan["shapes"][size]
-    module: Any = load(folder / f"product-{size}-{shape['vocabulary']}x{shape['hidden']}.py")
+    module: Any = load(folder / f"product-{size}-i2-{shape['vocabulary']}x{shape['hidden']}.py")
     weights, (m, k) = random_weights(module, device), product_shape(module)
     # Copies, so that each call reads weights that are in no cache.
     count = 2 if plan["rehearsal"] else max(2, (1 << 28) // weights["w"].numel())
@@ -328,14 +367,41 @@ def head_at_one_row(folder: Path, size: str, plan: Results, device: Any, floor: 
     }
 
 
+def floors_in(folder: Path) -> Results:
+    path = folder / "floors.json"
+    return json.loads(path.read_text()).get("floors", {}) if path.exists() else {}
+
+
+def measure_variant(folder: Path, name: str, plan: Results, device: Any, record: Record) -> None:
+    """A step of one text."""
+    import torch
+
+    size, _, kind = name.rpartition("-")
+    module, copying = variant(folder, size, kind), floors_in(folder).get("copy_bytes_per_second")
+    weights = random_weights(module, device)
+    on_device = [weight for weight in weights.values() if weight.device.type == device.type]
+    trits = sum(weight.numel() for weight in weights.values() if weight.dtype == torch.uint8)
+    record.put(sum(weight.numel() * weight.element_size() for weight in on_device), "weights_bytes")
+    decoder = module.Decoder(weights, device)
+    decoder.capture()
+    time = timer(plan)(decoder.step)
+    record.put(time, "seconds")
+    record.put(trits / copying / time if copying else None, "of_floor")
+    record.put(torch.cuda.max_memory_allocated(), "peak_bytes")
+    if kind != "b3":  # those bytes are other trits
+        tokens = torch.randint(0, plan["shapes"][size]["vocabulary"], (1, 2), device=device)
+        plain: Any = load(folder / f"{size}-i2.py")
+        wanted, _ = steps_of(plain, random_weights(plain, device), tokens, device, 1)
+        found, _ = steps_of(module, weights, tokens, device, 1)
+        record.put(same(found, wanted), "checks", "the same logits")
+
+
 def measure_model(folder: Path, size: str, plan: Results, device: Any, record: Record) -> None:
     import torch
 
-    seconds, shape = timer(plan), plan["shapes"][size]
-    path = folder / "floors.json"
-    floor: Results = json.loads(path.read_text()).get("floors", {}) if path.exists() else {}
+    seconds, shape, floor = timer(plan), plan["shapes"][size], floors_in(folder)
     copying, int8 = floor.get("copy_bytes_per_second"), floor.get("int8_operations_per_second")
-    module: Any = load(folder / f"{size}.py")
+    module: Any = load(folder / f"{size}-i2.py")
     weights = random_weights(module, device)
     trits = sum(weight.numel() for weight in weights.values() if weight.dtype == torch.uint8)
     record.put(trits, "packed_bytes")
@@ -395,6 +461,8 @@ def main(folder: Path, section: str) -> None:
             measure_floors(plan, device, record)
         case "model":
             measure_model(folder, size, plan, device, record)
+        case "variant":
+            measure_variant(folder, size, plan, device, record)
         case "peers":
             from gpu_peers import measure_peers
 

@@ -17,6 +17,9 @@ F32 = npt.NDArray[Any]
 
 LANES = 16
 """Partial sums of a reduction; sixteen float32 fill one 512-bit register."""
+NORM_LANES = 128
+"""Of the sums of a norm: what comes after waits for K / lanes additions, one after the other. On a CPU they fill eight
+such registers, and hide the time that an addition takes; on a GPU each of 128 threads has one."""
 
 BLOCK = 128
 """Rows of a cache that one sum over the past takes in, before sums of blocks are added in order. A longer block leaves
@@ -57,7 +60,7 @@ def reciprocal_rms(mean_square: F32, eps: float) -> F32:
     return ONE / np.sqrt(mean_square + np.float32(eps))
 
 
-def rms_norm(x: F32, weight: F32, eps: float, lanes: int = LANES) -> F32:
+def rms_norm(x: F32, weight: F32, eps: float, lanes: int = NORM_LANES) -> F32:
     """(x * (1 / sqrt(sum(x^2) / K + eps))) * weight, over the last axis."""
     r = reciprocal_rms(lane_sum(x * x, lanes) / np.float32(x.shape[-1]), eps)
     return (x * r[..., None]) * weight
@@ -88,7 +91,7 @@ def norm_quantize(
     outer_eps: float,
     eps: float,
     quantize_eps: float,
-    lanes: int = LANES,
+    lanes: int = NORM_LANES,
 ) -> list[tuple[npt.NDArray[np.int8], F32]]:
     """Norm (of a norm) and quantization for several gains from one read of x. See `ternary.norm_quantize`."""
     k = np.float32(x.shape[-1])

@@ -46,7 +46,7 @@ from sterna.dialects.constraints import (
     require_type,
     tensor,
 )
-from sterna.dialects.numerics import LANES
+from sterna.dialects.numerics import NORM_LANES
 
 
 @irdl_op_definition
@@ -109,7 +109,7 @@ class RmsNormOp(IRDLOperation):
         "$x `,` $weight `eps` `=` $eps `lanes` `=` $lanes attr-dict `:` type($result) `,` type($weight)"
     )
 
-    def __init__(self, x: SSAValue, weight: SSAValue, eps: float, lanes: int = LANES) -> None:
+    def __init__(self, x: SSAValue, weight: SSAValue, eps: float, lanes: int = NORM_LANES) -> None:
         super().__init__(
             operands=[x, weight],
             properties={"eps": f32_attr(eps), "lanes": lanes_attr(lanes)},
@@ -223,7 +223,7 @@ class NormQuantizeOp(IRDLOperation):
         quantize_eps: float,
         outer: SSAValue | None = None,
         outer_eps: float | None = None,
-        lanes: int = LANES,
+        lanes: int = NORM_LANES,
     ) -> None:
         q, step = quantized_types(tensor(x))
         properties: dict[str, Attribute] = {

@@ -36,15 +36,18 @@ ENCODING = TargetOption(
 """Of targets whose kernels read packed trits."""
 
 
-def encoding_option(target: str, given: Mapping[str, str]) -> str:
-    """What a target with no other option than `ENCODING` is given for it; CompileError for a wrong value."""
+def encoding_option(values: Mapping[str, str]) -> str:
+    """The value of `ENCODING`; CompileError for a wrong one."""
     from sterna.dialects.encodings import EncodingAttr
 
-    encoding = option_values(target, (ENCODING,), given)[ENCODING.name]
-    if encoding not in EncodingAttr.FORMATS:
-        known = ", ".join(EncodingAttr.FORMATS)
-        raise CompileError(f"--{ENCODING.name} {encoding}: expected one of {known}")
-    return encoding
+    return one_of(ENCODING, values, EncodingAttr.FORMATS)
+
+
+def one_of(option: TargetOption, values: Mapping[str, str], known: Sequence[str]) -> str:
+    """The value of an option that has so many; CompileError for another."""
+    if (value := values[option.name]) not in known:
+        raise CompileError(f"--{option.name} {value}: expected one of {', '.join(known)}")
+    return value
 
 
 def pipeline_text(passes: Sequence[str], options: Mapping[str, str]) -> str:

@@ -91,7 +91,7 @@ def compiled_launches(
 
     device = torch.device("meta")
     size = max(offset + length for offset, length, _ in emitted.WEIGHTS.values())
-    weights = emitted.unpack_weights(torch.empty(size, dtype=torch.uint8, device=device))
+    weights = emitted.load_weights(torch.empty(size, dtype=torch.uint8, device=device), device)
     with pytest.MonkeyPatch.context() as patch, driver_of(target_of(isa)):
         patch.setattr(JITFunction, "run", only_compile)
         patch.setattr(Autotuner, "run", some_configurations)

@@ -63,7 +63,7 @@ def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int)
     import torch
 
     module: Any = load_file(Path(kernels))
-    held = module.unpack_weights(torch.from_numpy(np.fromfile(weights, np.uint8)))
+    held = module.load_weights(torch.from_numpy(np.fromfile(weights, np.uint8)), torch.device("cpu"))
     given, device = torch.tensor(tokens), torch.device("cpu")
 
     def at_once(prompt: Any) -> list[Any]:

@@ -113,7 +113,7 @@ class RaisedProgram:
 
     def norm(self, x: str, name: str, k: int, eps: str = NORM_EPS) -> str:
         weight = self.vector(name, k)
-        return self.op(f"ternary.rms_norm {x}, {weight} eps = {eps} lanes = 16 : {rows(k)}, tensor<{k}xf32>")
+        return self.op(f"ternary.rms_norm {x}, {weight} eps = {eps} lanes = 128 : {rows(k)}, tensor<{k}xf32>")
 
     def quantize(self, x: str, k: int) -> tuple[str, str]:
         q, step = self.value(), self.value()

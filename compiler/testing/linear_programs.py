@@ -60,7 +60,7 @@ def bit_linears(
 def _norm(to: Drawing, x: Value) -> Value:
     gain = to.weight("f32", x.shape[-1:])
     (y,) = to.emit(
-        f"ternary.rms_norm {x}, {gain} eps = {to.choose(*EPS)} lanes = 16 : {x.type}, {gain.type}", x.type
+        f"ternary.rms_norm {x}, {gain} eps = {to.choose(*EPS)} lanes = 128 : {x.type}, {gain.type}", x.type
     )
     return y
 

@@ -257,10 +257,11 @@ def kernel_function(
     return func.FuncOp(name, (types, []), Region(block), visibility="private")
 
 
-def require_lanes(op: Operation, lanes: int) -> None:
-    if lanes != LANES:
+def require_lanes(op: Operation, lanes: int, most: int = LANES) -> None:
+    if not LANES <= lanes <= most:
+        allowed = f"{LANES}" if most == LANES else f"{LANES} to {most}"
         raise CompileError(
-            f"{op.name}: lanes = {lanes}, but CPU kernels reduce in {LANES} lanes", op.location
+            f"{op.name}: lanes = {lanes}, but CPU kernels reduce in {allowed} lanes", op.location
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from xdsl.ir import Operation, SSAValue
 
+from sterna.dialects.numerics import NORM_LANES
 from sterna.dialects.ternary import NormQuantizeOp
 from sterna.targets.cpu.instructions import fmul
 from sterna.targets.cpu.kernel import Buffer, Frame, load_floats, require_lanes
@@ -18,7 +19,8 @@ from sterna.targets.cpu.reductions import Load, maximum, mean, reciprocal_rms, r
 
 def emit_norm_quantize(op: Operation, frame: Frame) -> None:
     assert isinstance(op, NormQuantizeOp)
-    require_lanes(op, op.lanes.value.data)
+    lanes = op.lanes.value.data
+    require_lanes(op, lanes, NORM_LANES)
     x, *weights = frame.operands
     outer = weights.pop(0) if op.outer is not None else None
     gains, count = weights, len(weights)
@@ -43,7 +45,7 @@ def emit_norm_quantize(op: Operation, frame: Frame) -> None:
         squares = [_squared(lambda block: load_floats(row, block))]
         if outer is not None:
             squares.append(_squared(scaled_by(row, outer)))
-        totals, largest = reduce_row(columns, squares, gained)
+        totals, largest = reduce_row(columns, squares, gained, lanes)
         r = root_mean_square(totals)
         for j, load in enumerate(gained):
             divisor = maximum(fmul(largest[j], r), quantize_eps)

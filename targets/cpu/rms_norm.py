@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xdsl.ir import Operation, SSAValue
 
+from sterna.dialects.numerics import NORM_LANES
 from sterna.dialects.ternary import RmsNormOp
 from sterna.targets.cpu.instructions import fmul, index, splat
 from sterna.targets.cpu.kernel import Frame, blocks_of, each, load_floats, require_lanes, store_floats
@@ -12,7 +13,8 @@ from sterna.targets.cpu.reductions import mean, reciprocal_rms, reduce_row, squa
 
 def emit_rms_norm(op: Operation, frame: Frame) -> None:
     assert isinstance(op, RmsNormOp)
-    require_lanes(op, op.lanes.value.data)
+    lanes = op.lanes.value.data
+    require_lanes(op, lanes, NORM_LANES)
     x, weight = frame.operands
     (result,) = frame.results
     columns = x.columns
@@ -20,7 +22,7 @@ def emit_rms_norm(op: Operation, frame: Frame) -> None:
 
     def normalise(*t: SSAValue) -> None:
         row, out = x.row(*t), result.row(*t)
-        (total,), _ = reduce_row(columns, [lambda block: square(load_floats(row, block))], [])
+        (total,), _ = reduce_row(columns, [lambda block: square(load_floats(row, block))], [], lanes)
         scale = splat(reciprocal_rms(mean(total, columns), op.eps.value.data))
 
         def write(block: SSAValue) -> None:

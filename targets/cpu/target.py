@@ -20,7 +20,7 @@ from sterna.targets import TO_FUSED
 from sterna.targets.cpu import codegen
 from sterna.targets.cpu.executable import CpuExecutable
 from sterna.targets.cpu.isa import ISAS, Isa, best_isa, choose_isa, find_isa, host_flags
-from sterna.targets.options import ENCODING, encoding_option, pipeline_text
+from sterna.targets.options import ENCODING, encoding_option, option_values, pipeline_text
 
 if TYPE_CHECKING:
     from xdsl.dialects.builtin import ModuleOp
@@ -64,7 +64,7 @@ class CpuTarget:
     encoding: str = ENCODING.default
 
     def configured(self, values: Mapping[str, str]) -> CpuTarget:
-        return CpuTarget(encoding_option(self.name, values))
+        return CpuTarget(encoding_option(option_values(self.name, self.options, values)))
 
     def describe_host(self) -> list[str]:
         flags, machine = host_flags(), platform.machine()

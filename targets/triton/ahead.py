@@ -89,8 +89,10 @@ def compile_kernels(planned: ModuleOp, isa: str) -> Iterator[Compiled]:
 def ways(kernel: Kernel) -> list[dict[str, Any]]:
     if kernel.tuned:
         return [dict(FEW_ROWS), dict(MANY_ROWS)]
-    names = [param.name for param in kernel.params if param.type == "constexpr"]
-    return [dict.fromkeys(names, value) for value in (True, False)] if names else [{}]
+    constants = {param.name: param.value for param in kernel.params if param.type == "constexpr"}
+    switches = [name for name, example in constants.items() if isinstance(example, bool)]
+    values = (True, False) if switches else (None,)
+    return [constants | dict.fromkeys(switches, value) for value in values]
 
 
 def compile_kernel(

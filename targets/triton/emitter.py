@@ -22,7 +22,7 @@ import sterna
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
-from sterna.dialects.ternary import AccumulateOp, LoadOp, ProjectOp, WeightOp, tensor
+from sterna.dialects.ternary import AccumulateOp, EmbeddingOp, LoadOp, ProjectOp, WeightOp, tensor
 from sterna.passes.operands import tensors_read
 from sterna.targets.interface import entry_values, find_entry, integer_attribute, text_capacity
 from sterna.targets.row_wise import is_row_wise
@@ -36,16 +36,18 @@ from sterna.targets.triton.source import Kernel, Names, call, definition, docstr
 PRELUDE = ("prelude.py", "sums.py")
 """What kernels call."""
 COPIED = ("runtime.py", *PRELUDE, "decoding.py")
+PRINTED = {"WEIGHTS", "TABLES", "TABLES_ON_HOST"}
+"""What each file has its own of."""
 
 
-def emit_module(module: ModuleOp) -> str:
+def emit_module(module: ModuleOp, *, tables_on_host: bool = False) -> str:
     """The file's text. CompileError, in one line, for operations that have no kernel here."""
-    return Emitter(module).text()
+    return Emitter(module, tables_on_host=tables_on_host).text()
 
 
 class Emitter:
-    def __init__(self, module: ModuleOp) -> None:
-        self.module = module
+    def __init__(self, module: ModuleOp, *, tables_on_host: bool = False) -> None:
+        self.module, self.tables_on_host = module, tables_on_host
         self.functions = {op.sym_name.data: op for op in module.ops if isinstance(op, func.FuncOp)}
         self.entry = find_entry(module)
         states = integer_attribute(self.entry, "sterna.states", default=0)
@@ -70,7 +72,7 @@ class Emitter:
         helpers = closure({name for _, kernel in kernels for name in kernel.helpers})
         parts = [
             *self.header(),
-            *copied("runtime.py", set(definitions("runtime.py")) - {"WEIGHTS"}),
+            *copied("runtime.py", set(definitions("runtime.py")) - PRINTED),
             *(part for file in PRELUDE for part in copied(file, helpers & set(definitions(file)))),
             *(["", "", *elementary_function(name)] for name in sorted(helpers & ELEMENTARY)),
             *(["", "", *kernel_text(name, kernel)] for name, kernel in kernels),
@@ -227,7 +229,24 @@ class Emitter:
                 dtype = "torch.uint8" if is_trits(op.type) else TORCH[op.type.element_type]
                 start = cast("IntegerAttr", offset).value.data
                 lines.append(f'    "{name}": ({start}, {buffer_bytes(op.type, 0)}, {dtype}),')
-        return [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
+        weights = [*lines, "}"] if len(lines) > 1 else [lines[0] + "}"]
+        tables = listed("TABLES = [", [f'"{name}"' for name in self.weights if self.is_table(name)], "]")
+        on_host = [
+            f"TABLES_ON_HOST = {self.tables_on_host}",
+            *sources("runtime.py")["TABLES_ON_HOST"][2:],
+        ]
+        return [*weights, "", *tables, *sources("runtime.py")["TABLES"][2:], "", *on_host]
+
+    def is_table(self, name: str) -> bool:
+        """Whether rows of a weight are looked up, and nothing else reads it."""
+        loads = [
+            op
+            for function in self.functions.values()
+            for op in function.body.block.ops
+            if isinstance(op, LoadOp) and op.weight.string_value() == name
+        ]
+        readers = [use.operation for op in loads for use in op.result.uses]
+        return bool(readers) and all(isinstance(op, EmbeddingOp) for op in readers)
 
 
 def is_tokens(value: SSAValue) -> bool:

@@ -77,7 +77,7 @@ class Engine:
         self.device = self.torch.device(device)
         # A copy: what is mapped from an artifact cannot be written, and the interpreter writes back what it reads.
         packed = self.torch.from_numpy(np.array(weights))
-        self.weights = self.module.unpack_weights(packed.to(self.device))
+        self.weights = self.module.load_weights(packed, self.device)
 
     def run(self, texts: int, length: int, arrays: Sequence[Array]) -> list[Array]:
         """The results for inputs of the IR's shapes; states and what follows them are `[texts, D]`."""

@@ -75,6 +75,7 @@ RESERVED = frozenset(
         "TILES",
         "SPLIT",
         "OVERLAP",
+        "AHEAD",
         "DP4A",
         "MANY",
     }

@@ -136,6 +136,16 @@ def remainder(x, y):
 
 
 @triton.jit
+def rows_ahead(x, at, ROW: tl.constexpr, inside, left, NEUTRAL: tl.constexpr, COUNT: tl.constexpr):
+    """The elements `at` of COUNT rows, all asked for before one is used; NEUTRAL where only `left` are there."""
+    found = ()
+    for n in tl.static_range(COUNT):
+        there = inside & (at * 0 + n < left)
+        found += (tl.load(x + at + n * ROW, mask=there, other=NEUTRAL),)
+    return found
+
+
+@triton.jit
 def reciprocal_root(x):
     return tl.div_rn(1.0, tl.sqrt_rn(x))
 
@@ -215,9 +225,11 @@ def i2_vector_product(
     acc2 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     acc3 = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
     ones = tl.zeros([ROWS, TILES * 64], tl.int32)
-    EACH: tl.constexpr = (ACROSS + TILES * SPLIT - 1) // (TILES * SPLIT) * TILES
-    begin = tl.program_id(2) * EACH
-    for first in range(begin, tl.minimum(begin + EACH, ACROSS), TILES):
+    TIMES: tl.constexpr = (ACROSS + TILES * SPLIT - 1) // (TILES * SPLIT)
+    begin = tl.program_id(2) * (TIMES * TILES)
+    # Unrolled, so that several turns' loads are on their way before the first sum.
+    for n in tl.range(0, TIMES, loop_unroll_factor=min(TIMES, 4)):
+        first = begin + n * TILES
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 16) + word % 16
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)
@@ -341,9 +353,10 @@ def b3_vector_product(
     q_row = q.to(tl.pointer_type(tl.int32)) + t.to(tl.int64) * ROW_WORDS
     q_rows = q_row[:, None, None] + tl.zeros([ROWS, CHANNELS, 1], tl.int32)
     acc = tl.zeros([ROWS, CHANNELS, TILES * 16], tl.int32)
-    EACH: tl.constexpr = (ACROSS + TILES * 4 * SPLIT - 1) // (TILES * 4 * SPLIT) * (TILES * 4)
-    begin = tl.program_id(2) * EACH
-    for first in range(begin, tl.minimum(begin + EACH, ACROSS), TILES * 4):
+    TIMES: tl.constexpr = (ACROSS + TILES * 4 * SPLIT - 1) // (TILES * 4 * SPLIT)
+    begin = tl.program_id(2) * (TIMES * TILES * 4)
+    for n in tl.range(0, TIMES, loop_unroll_factor=min(TIMES, 4)):
+        first = begin + n * TILES * 4
         inside = (first + tile < ACROSS)[None, None, :]
         at = (first + tile) * (TILE_ROWS * 4) + word % 4
         packed = tl.load(packed_row[None, :, None] + at[None, None, :], (m < M)[None, :, None] & inside, 0)

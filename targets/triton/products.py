@@ -22,7 +22,7 @@ from sterna.targets.triton.kernel import (
     place,
     product_text,
 )
-from sterna.targets.triton.source import Param, call
+from sterna.targets.triton.source import Param, call, indented
 
 FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "SPLIT": 1, "MANY": False, "DP4A": True}
 MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": True}
@@ -42,18 +42,22 @@ def emit_project(op: ProjectOp, host: Host) -> None:
     for value in op.outs:
         host.allocate(value)
     kernel = Product(op, op.q[0], op.weights[0], host)
-    b = kernel.builder
-    results: list[str] = []
-    totals = [
-        kernel.product(op.q[read], weight)
-        for read, weight in zip(op.reads.get_values(), op.weights, strict=True)
-    ]
+    b, reads = kernel.builder, op.reads.get_values()
+    before = len(b.lines)
+    steps = [b.assign("step_of", kernel.row_number(step)) for step in op.steps]
+    scales = [b.assign("scale_of", kernel.channel_number(scale)) for scale in op.scales]
+    extras = [kernel.element(extra) for extra in op.extras]
+    loads, b.lines[before:] = b.lines[before:], []
+    # Beside few sums there is room for what the region reads, and it comes while they are added.
+    b.lines += ["if not MANY:", *indented(loads)]
+    totals = [kernel.product(op.q[read], weight) for read, weight in zip(reads, op.weights, strict=True)]
     kernel.complete(totals)
-    for read, total, scale in zip(op.reads.get_values(), totals, op.scales, strict=True):
-        step = kernel.row_number(op.steps[read])
-        results.append(b.assign("y", f"{total}.to(tl.float32) * ({step} * {kernel.channel_number(scale)})"))
-    results += [kernel.element(extra) for extra in op.extras]
-    yielded = b.region().run(op.body.block, results)
+    b.lines += ["if MANY:", *indented(loads)]
+    sums = [
+        b.assign("y", f"{total}.to(tl.float32) * ({steps[read]} * {scale})")
+        for read, total, scale in zip(reads, totals, scales, strict=True)
+    ]
+    yielded = b.region().run(op.body.block, [*sums, *extras])
     for value, text in zip(op.outs, yielded, strict=True):
         kernel.store(value, text)
     kernel.launch()

@@ -1,8 +1,8 @@
 """Kernels of operations that work on rows: norms, quantizations, elementwise tails, look-up, a step of the recurrence.
 
 Neighbours become one kernel: one program a row, which holds the row in registers. A sum over a row has an order that
-the IR states, 16 strided partial sums, and reads the row from memory; so a row that was computed in the kernel is
-stored first.
+the IR states, strided partial sums, and reads the row from memory, as many elements at a time; so a row that was
+computed in the kernel is stored first. One that was not has been loaded whole: those loads find it in the L1 cache.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from sterna.targets.triton.scan import emit_scan
 
 LONGEST_ROW = 1 << 16
 """Elements that the programs of these kernels hold."""
+
+SHORT_ROW = 1 << 13
+"""Elements of a row of which a program can hold several."""
 
 I8_ROW = 256
 
@@ -113,12 +116,29 @@ class RowKernel:
         if self.masked:
             b.lines.append(f"inside = k < {self.columns}")
         for op in self.ops:
+            self.load_inputs(op)
+        for op in self.ops:
             self.emit_op(op)
         b.doc += dict.fromkeys(map(place, self.ops))
         kernel = b.kernel(num_warps=max(1, min(8, self.block // 512)))
         options = ["STEP=batch.length == 1"] if b.constants else []
         rows = product_text(self.leading, "batch.rows")
         self.host.launch(kernel, f"({rows},)", b.all_arguments(), options=options)
+
+    def load_inputs(self, op: Operation) -> None:
+        """All that comes from memory is asked for first: a load behind a store or a sum would wait for it."""
+        match op:
+            case RmsNormOp():
+                inputs = [(op.x, "x"), (op.weight, "weight")]
+            case NormQuantizeOp():
+                inputs = [(op.x, "x"), *((gain, "gain") for gain in op.gains)]
+            case ElementwiseOp():
+                inputs = [(value, "x") for value in op.inputs]
+            case _:
+                inputs = []
+        for value, name in inputs if self.block <= SHORT_ROW else []:
+            if value.owner not in self.inside_ops:
+                self.tile(value, op, name)
 
     def emit_op(self, op: Operation) -> None:
         self.builder.lines.append(f"# {op.name}")
@@ -233,8 +253,8 @@ class RowKernel:
 
     def emit_rms_norm(self, op: RmsNormOp) -> None:
         b = self.builder
-        r = self.reciprocal_rms(op.x, op.eps.value.data, op.lanes.value.data, op)
         x, weight = self.tile(op.x, op), self.tile(op.weight, op, "weight")
+        r = self.reciprocal_rms(op.x, op.eps.value.data, op.lanes.value.data, op)
         self.define(op.result, b.assign("normed", f"({x} * {r}) * {weight}"), op)
 
     def reciprocal_rms(self, x: SSAValue, eps: float, lanes: int, op: Operation) -> str:
@@ -291,10 +311,11 @@ class RowKernel:
         b = self.builder
         eps, lanes = op.eps.value.data, op.lanes.value.data
         plain = op.outer is None
-        r = self.reciprocal_rms(op.x, eps, lanes, op) if plain else self.reciprocal_rms_of_norm(op)
         x = self.tile(op.x, op)
-        for gain, q, step in zip(op.gains, op.q, op.step, strict=True):
-            y = b.assign("y", f"{x} * {self.tile(gain, op, 'gain')}")
+        gains = [self.tile(gain, op, "gain") for gain in op.gains]
+        r = self.reciprocal_rms(op.x, eps, lanes, op) if plain else self.reciprocal_rms_of_norm(op)
+        for gain, q, step in zip(gains, op.q, op.step, strict=True):
+            y = b.assign("y", f"{x} * {gain}")
             largest = b.call("largest_magnitude", y)
             d = b.assign("d", b.call("at_least", f"{largest} * {r}", number_text(op.quantize_eps.value.data)))
             rounded = b.call("to_int8", f"{y} * ({r} * tl.div_rn(127.0, {d}))")

@@ -91,6 +91,9 @@ def room(value: torch.Tensor) -> int:
     return value.untyped_storage().nbytes() - int(value.storage_offset()) * value.element_size()
 
 
+AHEAD = 4 if INTERPRETED else 32
+"""Tokens whose gates and inputs the recurrence of a prompt asks for at once."""
+
 FEW_ROWS = 4
 """Rows of a call up to which words of packed trits are multiplied one row at a time; more go to the tensor cores."""
 
@@ -181,12 +184,26 @@ def tuned_product(m: int, sums: int):
     return lambda kernel: Product(kernel, m, sums)
 
 
-def unpack_weights(packed: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every weight as a view of the packed bytes `[N]` uint8, which are on the device."""
-    return {
-        name: packed[offset : offset + size].view(dtype) for name, (offset, size, dtype) in WEIGHTS.items()
-    }
+def load_weights(packed: torch.Tensor, device: torch.device) -> dict[str, torch.Tensor]:
+    """Every weight, from the packed bytes `[N]` uint8, wherever those are: on the device.
+
+    But tables that stay in the host's memory are pinned there: kernels can read it over the bus.
+    """
+    weights: dict[str, torch.Tensor] = {}
+    for name, (offset, size, dtype) in WEIGHTS.items():
+        weight = packed[offset : offset + size].view(dtype)
+        if TABLES_ON_HOST and name in TABLES and device.type == "cuda":
+            weights[name] = weight.cpu().pin_memory()
+        else:
+            weights[name] = weight.to(device)
+    return weights
 
 
 WEIGHTS: dict[str, tuple[int, int, torch.dtype]] = {}
 """Offset and bytes in the packed weights, and the elements, of every weight."""
+
+TABLES: list[str] = []
+"""Those of which a token reads one row."""
+
+TABLES_ON_HOST = False
+"""Do they stay in the host's memory?"""

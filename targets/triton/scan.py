@@ -3,8 +3,8 @@
     state = init
     for t: state = f[t] * state + i[t]; states[t] = state
 
-The order is the IR's, so the bits are; a parallel scan would add in another. Channels and texts run side by side, and
-the loads of later tokens do not wait for the state of earlier ones.
+The order is the IR's, so the bits are; a parallel scan would add in another. Channels and texts run side by side. What
+`AHEAD` tokens need is asked for at once: a load behind a store would wait until the state that is stored is known.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from sterna.dialects.ternary import ScanOp
 from sterna.targets.triton.kernel import Builder, Host, Shape, place
 
-CHANNELS = 64
-"""Of one program: two warps wide enough to fill a cache line, narrow enough for a program on every multiprocessor."""
+CHANNELS = 32
+"""Of one program: a warp wide enough to fill a cache line, narrow enough for a program on every multiprocessor."""
 
 
 def emit_scan(op: ScanOp, host: Host, *, only_sequences: bool) -> None:
@@ -26,25 +26,28 @@ def emit_scan(op: ScanOp, host: Host, *, only_sequences: bool) -> None:
     states, last = b.pointer(op.states, "states", op), b.pointer(op.last, "last", op)
     b.doc += [place(op)]
     length = b.new_pointer("length", "i32", "batch.length" if shape.sizes[0] is None else str(shape.sizes[0]))
-    b.names.taken |= {"d", "text", "inside", "at", "t", "state"}
-    mask = ", mask=inside" if columns % CHANNELS else ""
-    masked = f"{mask}, other=0" if mask else ""
+    b.constant("AHEAD", 32)
+    b.names.taken |= {"d", "text", "inside", "at", "t", "state", "first", "forget", "added", "n"}
     b.lines += [
         "text = tl.program_id(0).to(tl.int64)",
         f"d = tl.program_id(1) * {CHANNELS} + tl.arange(0, {CHANNELS})",
-        *([f"inside = d < {columns}"] if mask else []),
+        f"inside = d < {columns}",
         f"at = text * {length} * {row} + d",
-        f"state = tl.load({init} + text * {row} + d{masked})",
-        f"for _ in tl.range(0, {length}, loop_unroll_factor=4):",
-        f"    state = tl.load({f} + at{masked}) * state",
-        f"    state = state + tl.load({i} + at{masked})",
-        f"    tl.store({states} + at, state{mask})",
-        f"    at += {row}",
-        f"tl.store({last} + text * {row} + d, state{mask})",
+        f"state = tl.load({init} + text * {row} + d, mask=inside, other=0)",
+        f"for first in range(0, {length}, AHEAD):",
+        # Behind the end a state stays what it is: times 1, plus -0.
+        f"    forget = {b.call('rows_ahead', f, 'at', str(row), 'inside', f'{length} - first', '1.0', 'AHEAD')}",
+        f"    added = {b.call('rows_ahead', i, 'at', str(row), 'inside', f'{length} - first', '-0.0', 'AHEAD')}",
+        "    for n in tl.static_range(AHEAD):",
+        "        state = forget[n] * state",
+        "        state = state + added[n]",
+        f"        tl.store({states} + at + n * {row}, state, mask=inside & (d * 0 + n < {length} - first))",
+        f"    at += AHEAD * {row}",
+        f"tl.store({last} + text * {row} + d, state, mask=inside)",
     ]
     texts = "batch.texts" if host.file.row_wise and shape.sizes[0] is None else "1"
     grid = f"({texts}, {-(-columns // CHANNELS)})"
-    kernel = b.kernel(num_warps=2)
+    kernel = b.kernel(num_warps=1)
     if only_sequences:
         host.lines.append("if batch.length != 1:")
-    host.launch(kernel, grid, b.all_arguments(), depth=int(only_sequences))
+    host.launch(kernel, grid, b.all_arguments(), options=["AHEAD=AHEAD"], depth=int(only_sequences))

@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from sterna.dialects.errors import CompileError
 from sterna.targets import TO_FUSED
-from sterna.targets.options import ENCODING, encoding_option, pipeline_text
+from sterna.targets.options import (
+    ENCODING,
+    TargetOption,
+    encoding_option,
+    one_of,
+    option_values,
+    pipeline_text,
+)
 from sterna.targets.triton.engine import INTERPRETER, device_names
 from sterna.targets.triton.executable import TritonExecutable, choose_isa
 
@@ -26,6 +33,13 @@ if TYPE_CHECKING:
     from sterna.targets.program import Program
 
 KERNELS = "kernels.py"
+TABLES = TargetOption(
+    "tables",
+    "device|host",
+    "Where tables lie of which a token reads one row, as an embedding's: on the device, or in the host's memory, whose "
+    "rows kernels read over the bus: less memory taken on the device.",
+    "device",
+)
 
 PIPELINE = (
     *TO_FUSED,
@@ -39,17 +53,19 @@ PIPELINE = (
 
 @dataclass(frozen=True)
 class TritonTarget:
-    """`configured` gives the same target with another encoding of weights."""
+    """`configured` gives the same target with another encoding of weights, and another place of tables."""
 
     name: ClassVar = "triton"
     emits: ClassVar = ("triton", "ttir", "ptx")
 
-    options: ClassVar = (ENCODING,)
+    options: ClassVar = (ENCODING, TABLES)
 
     encoding: str = ENCODING.default
+    tables: str = TABLES.default
 
     def configured(self, values: Mapping[str, str]) -> TritonTarget:
-        return TritonTarget(encoding_option(self.name, values))
+        values = option_values(self.name, self.options, values)
+        return TritonTarget(encoding_option(values), one_of(TABLES, values, ("device", "host")))
 
     def describe_host(self) -> list[str]:
         lines = [f"{isa:12} {name}" for isa, name in device_names()] or ["no GPU that torch can use"]
@@ -67,7 +83,7 @@ class TritonTarget:
 
         match kind:
             case "triton":
-                return emit_module(planned)
+                return emit_module(planned, tables_on_host=self.tables == "host")
             case "ttir" | "ptx":
                 from sterna.targets.triton.ahead import compile_module
 
@@ -77,9 +93,7 @@ class TritonTarget:
 
     def build(self, planned: ModuleOp) -> dict[str, bytes]:
         """The file: it is compiled for the GPU that runs it when it first does."""
-        from sterna.targets.triton.emitter import emit_module
-
-        return {KERNELS: emit_module(planned).encode()}
+        return {KERNELS: self.emit(planned, "triton").encode()}
 
     def levels(self, *, emulated: bool = False) -> tuple[str, ...]:
         """The instruction sets of the GPUs here; `emulated`: what runs everywhere."""

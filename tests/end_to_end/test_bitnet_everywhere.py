@@ -108,7 +108,7 @@ spec = importlib.util.spec_from_file_location("kernels", sys.argv[1])
 kernels = importlib.util.module_from_spec(spec)
 sys.modules["kernels"] = kernels
 spec.loader.exec_module(kernels)
-weights = kernels.unpack_weights(torch.from_numpy(np.load(sys.argv[2])))
+weights = kernels.load_weights(torch.from_numpy(np.load(sys.argv[2])), torch.device("cpu"))
 decoder = kernels.Decoder(weights, torch.device("cpu"), texts=2)
 tokens = torch.from_numpy(np.load(sys.argv[3]))
 rows = []

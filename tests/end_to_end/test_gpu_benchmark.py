@@ -16,7 +16,15 @@ import pytest
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
-SECTIONS = ("compile", "shipped", "floors", "model-tiny", "peers-tiny")
+VARIANTS = ("b3", "host", "apart")
+SECTIONS = (
+    "compile",
+    "shipped",
+    "floors",
+    "model-tiny",
+    *(f"variant-tiny-{kind}" for kind in VARIANTS),
+    "peers-tiny",
+)
 
 
 def run(folder: Path, *options: str) -> tuple[dict[str, Any], str]:
@@ -38,7 +46,11 @@ def test_a_rehearsal_runs_every_section_and_finds_equal_bits(tmp_path: Path) -> 
     assert "NOT WHOLE" not in table and "WRONG" not in table
     model = results["models"]["tiny"]
     assert set(results["shipped"].values()) == set(model["checks"].values()) == {True}
-    assert len(model["checks"]) == 18, "ways of a model, and two products for six numbers of rows"
+    assert len(model["checks"]) == 30, (
+        "ways of a model, and two products in two formats for six numbers of rows"
+    )
+    assert tuple(model["variants"]) == VARIANTS
+    assert all(model["variants"][kind]["checks"] == {"the same logits": True} for kind in ("host", "apart"))
     assert model["decode"].keys() == model["peers"]["bf16"]["decode"].keys() == {"1", "5"}
     assert model["prompt"]["tokens"] == 6 and model["head"]["shape"] == [300, 64]
     assert results["floors"].keys() == {
@@ -48,11 +60,12 @@ def test_a_rehearsal_runs_every_section_and_finds_equal_bits(tmp_path: Path) -> 
         "bf16_operations_per_second",
     }
     assert isinstance(model["peers"]["fp16, 1 text"], float)
-    assert f"{len(results['shipped']) + 18} of {len(results['shipped']) + 18} comparisons equal" in table
+    checks = len(results["shipped"]) + 30 + 2
+    assert f"{checks} of {checks} comparisons equal" in table
 
     # A section that fails costs itself alone, and the table says so.
-    (tmp_path / "shipped.bin").write_bytes(b"")
-    (tmp_path / "product-tiny-64x256.py").write_text("raise SystemExit(7)\n")
+    (tmp_path / "shipped-b3.bin").write_bytes(b"")
+    (tmp_path / "product-tiny-i2-64x256.py").write_text("raise SystemExit(7)\n")
     sys.path.insert(0, str(SCRIPT.parent))
     try:
         import gpu  # pyright: ignore[reportMissingImports]

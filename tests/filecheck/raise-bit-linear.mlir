@@ -5,7 +5,7 @@ ternary.weight @weight : tensor<4x8xf32>
 
 // CHECK:      func.func @forward(%x: tensor<?x8xf32>) -> tensor<?x4xf32> {
 // CHECK-NEXT:   %[[G:.*]] = ternary.load @gain : tensor<8xf32>
-// CHECK-NEXT:   %n = ternary.rms_norm %x, %[[G]] eps = 1.000000e-06 lanes = 16 : tensor<?x8xf32>, tensor<8xf32>
+// CHECK-NEXT:   %n = ternary.rms_norm %x, %[[G]] eps = 1.000000e-06 lanes = 128 : tensor<?x8xf32>, tensor<8xf32>
 // CHECK-NEXT:   %[[Q:.*]], %[[STEP:.*]] = ternary.quantize %n eps = 1.000000e-05 : tensor<?x8xf32> -> tensor<?x8xi8>, tensor<?xf32>
 // CHECK-NEXT:   %[[W:.*]] = ternary.load @weight : tensor<4x8xf32>
 // CHECK-NEXT:   %[[T:.*]], %[[SCALE:.*]] = ternary.absmean %[[W]] eps = 1.000000e-05 : tensor<4x8xf32> -> tensor<4x8x!ternary.trit>, tensor<f32>

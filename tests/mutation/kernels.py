@@ -176,9 +176,23 @@ MUTANTS = (
     ),
     Mutant(
         "targets/cpu/reductions.py",
-        "totals = [fadd(carried[n], mask_tail(load(block), block, columns)) for",
-        "totals = [fadd(carried[n], load(block)) for",
+        "carried[at] = fadd(carried[at], mask_tail(load(block), block, columns))",
+        "carried[at] = fadd(carried[at], load(block))",
         "norm: sums what lies past the last column",
+        KERNELS,
+    ),
+    Mutant(
+        "targets/cpu/reductions.py",
+        "take(index(blocks - rest + number), carried, number)",
+        "take(index(blocks - rest + number), carried, 0)",
+        "norm: the last blocks of a row share partial sums",
+        KERNELS,
+    ),
+    Mutant(
+        "targets/cpu/reductions.py",
+        "zip(accumulators[:half], accumulators[half:], strict=True)",
+        "zip(accumulators[::2], accumulators[1::2], strict=True)",
+        "norm: a tree of neighbours, not of halves",
         KERNELS,
     ),
     Mutant(

@@ -21,7 +21,7 @@ RUNS = settings(max_examples=40, deadline=None)
 
 ROWS = st.sampled_from((0, 1, 2, 3, MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS + 1))
 THREADS = st.sampled_from((1, 2, 4))
-COLUMNS = (1, 15, 16, 255, 256, 257)
+COLUMNS = (1, 15, 16, 255, 256, 257, 300)
 SPECIAL = (0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, 3e38, 1.0)
 
 
@@ -56,13 +56,13 @@ def gains(name: str, columns: int) -> F32:
 
 
 @cache
-def rms_norm(columns: int) -> PlannedProgram:
+def rms_norm(columns: int, lanes: int = 128) -> PlannedProgram:
     x, g = f"tensor<?x{columns}xf32>", f"tensor<{columns}xf32>"
     text = f"""
       ternary.weight @g : {g}
       func.func @forward(%x : {x}) -> {x} {{
         %g = ternary.load @g : {g}
-        %y = ternary.rms_norm %x, %g eps = 1.0e-6 lanes = 16 : {x}, {g}
+        %y = ternary.rms_norm %x, %g eps = 1.0e-6 lanes = {lanes} : {x}, {g}
         func.return %y : {x}
       }}"""
     return PlannedProgram(text, {"g": gains("g", columns)})
@@ -80,7 +80,7 @@ def quantize(columns: int) -> PlannedProgram:
 
 
 @cache
-def norm_quantize(columns: int, *, norm_of_norm: bool) -> PlannedProgram:
+def norm_quantize(columns: int, *, norm_of_norm: bool, lanes: int = 128) -> PlannedProgram:
     x, q, s, g = (
         f"tensor<{shape}>" for shape in (f"?x{columns}xf32", f"?x{columns}xi8", "?xf32", f"{columns}xf32")
     )
@@ -94,10 +94,23 @@ def norm_quantize(columns: int, *, norm_of_norm: bool) -> PlannedProgram:
         %b = ternary.load @b : {g}
         %outer = ternary.load @outer : {g}
         %q0, %q1, %s0, %s1 = ternary.norm_quantize %x {of} gains(%a, %b : {g}, {g})
-          eps = 1.0e-8 quantize_eps = 1.0e-5 lanes = 16 : {x} -> ({q}, {q}), ({s}, {s})
+          eps = 1.0e-8 quantize_eps = 1.0e-5 lanes = {lanes} : {x} -> ({q}, {q}), ({s}, {s})
         func.return %q0, %s0, %q1, %s1 : {q}, {s}, {q}, {s}
       }}"""
     return PlannedProgram(text, {name: gains(name, columns) for name in ("a", "b", "outer")})
+
+
+LANES = st.sampled_from((16, 32, 128))
+
+
+def norms(columns: int, lanes: int) -> tuple[PlannedProgram, ...]:
+    """Of the kernels that reduce rows, one each."""
+    return (
+        rms_norm(columns, lanes),
+        quantize(columns),
+        norm_quantize(columns, norm_of_norm=False, lanes=lanes),
+        norm_quantize(columns, norm_of_norm=True, lanes=lanes),
+    )
 
 
 @cache
@@ -132,16 +145,7 @@ def embedding(columns: int, element: str) -> PlannedProgram:
 @given(data=st.data())
 def test_norms_and_quantization(isa: str, data: st.DataObject) -> None:
     columns = data.draw(st.sampled_from(COLUMNS))
-    program = data.draw(
-        st.sampled_from(
-            (
-                rms_norm(columns),
-                quantize(columns),
-                norm_quantize(columns, norm_of_norm=False),
-                norm_quantize(columns, norm_of_norm=True),
-            )
-        )
-    )
+    program = data.draw(st.sampled_from(norms(columns, data.draw(LANES))))
     x = data.draw(float_rows(data.draw(ROWS), columns))
     with np.errstate(all="ignore"):
         program.check([x], isa=isa, threads=data.draw(THREADS))

@@ -61,7 +61,7 @@ def test_a_text_among_others_is_the_text_alone(texts: Texts, data: st.DataObject
 def test_texts_of_the_shipped_model(texts: Texts, tmp_path: Path) -> None:
     imported = load_source(CHECKPOINT, None)
     model = emit(imported.module, imported.weights, tmp_path)
-    assert texts.differences(model, [[1, 50, 7], [2, 900, 3], [1, 50, 8]], steps=1) == []
+    assert texts.differences(model, [[1, 50], [2, 900]], steps=1) == []
 
 
 def test_texts_of_a_transformer_alone_and_together_take_different_kernels(

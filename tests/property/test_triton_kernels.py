@@ -15,15 +15,14 @@ from tests.cpu_programs import ENCODINGS, same_bits
 from tests.gpu_programs import check_on_gpu
 from tests.property.test_cpu_kernels import (
     ENCODED,
+    LANES,
     SHAPES,
     WEIGHTS,
     embedding,
     float_rows,
-    norm_quantize,
+    norms,
     project,
-    quantize,
     quantized_rows,
-    rms_norm,
     scan,
 )
 
@@ -39,16 +38,7 @@ pytestmark = pytest.mark.slow
 @given(data=st.data())
 def test_norms_and_quantization(data: st.DataObject) -> None:
     columns = data.draw(st.sampled_from(COLUMNS))
-    program = data.draw(
-        st.sampled_from(
-            (
-                rms_norm(columns),
-                quantize(columns),
-                norm_quantize(columns, norm_of_norm=False),
-                norm_quantize(columns, norm_of_norm=True),
-            )
-        )
-    )
+    program = data.draw(st.sampled_from(norms(columns, data.draw(LANES))))
     x = data.draw(float_rows(data.draw(ROWS), columns))
     with np.errstate(all="ignore"):
         program.check_on_triton([x])

@@ -102,8 +102,8 @@ def products(launches: list[Launch], *, many: bool) -> list[Launch]:
 def test_products_of_a_row_load_16_bytes_at_once_and_multiply_bytes(launches: list[Launch]) -> None:
     for each in products(launches, many=False):
         sums = each.texts["ptx"].count("prefetch.global.L2") or 1
-        # Of every product: packed trits, and the activations of four fields.
-        assert len(re.findall(r"ld\.global\.v4\.b32", each.texts["ptx"])) >= 5 * sums, each.name
+        # The packed trits of every product, and the activations of four fields, which products may share.
+        assert len(re.findall(r"ld\.global\.v4\.b32", each.texts["ptx"])) >= sums + 4, each.name
         assert each.texts["ptx"].count("dp4a.u32.s32") >= 16 * sums, each.name
 
 

@@ -18,6 +18,7 @@ from sterna.sampling import Sampling, choose
 from sterna.targets.triton import TritonTarget
 from sterna.targets.triton.ahead import Compiled, compile_kernels
 from sterna.targets.triton.emitter import COPIED, definitions, emit_module
+from sterna.targets.triton.engine import load_file
 from sterna.targets.triton.products import LAST
 from tests.cpu_programs import ENCODINGS, PlannedProgram, trits
 from tests.property.test_attention import Heads, dense
@@ -99,6 +100,46 @@ def test_a_single_row_has_the_room_that_kernels_read() -> None:
 
 def test_a_function_of_math_is_printed_once() -> None:
     assert emit_module(layers(3).module).count("def exp(x):") == 1
+
+
+LOOK_UP = """
+ternary.weight @table attributes {offset = 0 : i64} : tensor<8x16xf16>
+ternary.weight @head attributes {offset = 256 : i64} : tensor<8x16xf32>
+func.func @forward(%t : tensor<?xi64>, %u : tensor<?xi64>) -> (tensor<?x16xf32>, tensor<?x16xf32>, tensor<8x16xf32>)
+    attributes {ternary.arena_bytes = 0 : i64} {
+  %table = ternary.load @table : tensor<8x16xf16>
+  %head = ternary.load @head : tensor<8x16xf32>
+  %x = ternary.embedding %t, %table : tensor<?xi64>, tensor<8x16xf16> -> tensor<?x16xf32>
+  %y = ternary.embedding %u, %head : tensor<?xi64>, tensor<8x16xf32> -> tensor<?x16xf32>
+  %z = math.exp %head : tensor<8x16xf32>
+  func.return %x, %y, %z : tensor<?x16xf32>, tensor<?x16xf32>, tensor<8x16xf32>
+}"""
+
+
+@pytest.mark.parametrize("place", ["device", "host"])
+def test_a_table_that_is_only_looked_up_stays_on_the_host_where_that_is_asked(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    path = tmp_path / "kernels.py"
+    path.write_text(TritonTarget().configured({"tables": place}).emit(parse(LOOK_UP), "triton"))
+    emitted = load_file(path)
+    assert emitted.TABLES == ["table"], "the head is read whole"
+    # No GPU is here: what moves to one is on the device that holds nothing.
+    pinned: list[torch.dtype] = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: torch.empty_like(self, device="meta"))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.dtype) or self)
+    packed = torch.zeros(768, dtype=torch.uint8)
+    weights = emitted.load_weights(packed, torch.device("cuda"))
+    assert pinned == ([torch.float16] if place == "host" else [])
+    assert weights["table"].device.type == ("cpu" if place == "host" else "meta")
+    assert weights["head"].device.type == "meta" and weights["head"].shape == (128,)
+
+
+def test_a_place_of_tables_that_there_is_not() -> None:
+    with pytest.raises(CompileError, match="--tables disk: expected one of device, host"):
+        TritonTarget().configured({"tables": "disk"})
 
 
 def test_what_no_kernel_calls_is_not_copied() -> None:
@@ -213,6 +254,11 @@ def test_no_kernel_spills_or_takes_a_rounding_away(isa: str) -> None:
             ptx = kernel.texts["ptx"]
             assert not re.search(r"\b(ld|st)\.local", ptx), kernel.name
             assert not re.search(r"\bfma\.|\.ftz|div\.full|\.approx", ptx), kernel.name
+            if kernel.name.startswith("scan"):
+                before, _ = ptx.split("st.global", 1)
+                assert before.count("ld.global") == 65 and ptx.count("ld.global") == 65, (
+                    "no load waits behind a store: the first state, gates and inputs of 32 tokens"
+                )
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ Idiom = Callable[[Drawing], None]
 def ternary_product(to: Drawing, x: Value, m: int) -> Value:
     """A norm, then int8 activations by ternary weights: rows of K to rows of M, as raising leaves a BitLinear."""
     (normed,) = to.emit(
-        f"ternary.rms_norm {x}, {to.weight('f32', x.shape[-1:])} eps = 1.0e-08 lanes = 16 : "
+        f"ternary.rms_norm {x}, {to.weight('f32', x.shape[-1:])} eps = 1.0e-08 lanes = 128 : "
         f"{x.type}, {Type('f32', x.shape[-1:])}",
         x.type,
     )

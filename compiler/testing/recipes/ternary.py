@@ -9,6 +9,7 @@ from math import prod
 from sterna.testing.drawing import TRIT, Drawing, Shape, Type, Value, Weight
 from sterna.testing.recipes.regions import region
 
+LANES = (16, 64, 128)
 EPS = ("1.0e-05", "1.0e-06", "1.0e-08", "1.0e+00")
 REGION_ELEMENTS = ("f32", "i32", "i1")
 
@@ -37,7 +38,10 @@ def rms_norm(to: Drawing) -> None:
     x = rows_of_floats(to)
     weight = to.value(Type("f32", x.shape[-1:]))
     eps = to.choose(*EPS)
-    to.emit(f"ternary.rms_norm {x}, {weight} eps = {eps} lanes = 16 : {x.type}, {weight.type}", x.type)
+    to.emit(
+        f"ternary.rms_norm {x}, {weight} eps = {eps} lanes = {to.choose(*LANES)} : {x.type}, {weight.type}",
+        x.type,
+    )
 
 
 def quantized(to: Drawing, x: Value) -> tuple[Value, Value]:
@@ -61,7 +65,7 @@ def norm_quantize(to: Drawing) -> None:
     many = len(gains)
     to.emit(
         f"ternary.norm_quantize {x}{outer} gains({', '.join(map(str, gains))} : {', '.join([str(gain)] * many)}) "
-        f"eps = {to.choose(*EPS)} quantize_eps = {to.choose(*EPS)} lanes = 16 : {x.type} "
+        f"eps = {to.choose(*EPS)} quantize_eps = {to.choose(*EPS)} lanes = {to.choose(*LANES)} : {x.type} "
         f"-> ({', '.join([str(q)] * many)}), ({', '.join([str(step)] * many)})",
         *[q] * many,
         *[step] * many,
