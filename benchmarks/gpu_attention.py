@@ -22,7 +22,7 @@ func.func @forward(%tokens : tensor<?xi64>, %q : {wide}, %k : {narrow}, %v : {na
   func.return %y, %next, %new_keys, %new_values : {wide}, tensor<i64>, {cache}, {cache}
 }}"""
 CACHES = 1 << 28
-"""Bytes of the caches that steps go through in turn: of more than any cache of the device, so each comes from memory."""
+"""Bytes that steps go through in turn: more than any cache of the device, so that each comes from its memory."""
 
 
 def calls(sizes: Results) -> list[tuple[int, int]]:
