@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sterna.dialects.errors import CompileError
@@ -43,7 +43,7 @@ def encoding_option(values: Mapping[str, str]) -> str:
     return one_of(ENCODING, values, EncodingAttr.FORMATS)
 
 
-def one_of(option: TargetOption, values: Mapping[str, str], known: Sequence[str]) -> str:
+def one_of(option: TargetOption, values: Mapping[str, str], known: Collection[str]) -> str:
     """The value of an option that has so many; CompileError for another."""
     if (value := values[option.name]) not in known:
         raise CompileError(f"--{option.name} {value}: expected one of {', '.join(known)}")

@@ -1,5 +1,5 @@
 # pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportIndexIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false
 """What an emitted language model has beside its kernels: texts that are continued on the device.
 
 `emitter.py` copies it as it stands here; `forward`, `STATES` and `Batch` are then the emitted file's own.
