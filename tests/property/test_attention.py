@@ -19,6 +19,7 @@ from sterna.dialects.context import parse
 from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.targets.program import InputError
+from sterna.targets.triton import TritonTarget
 from sterna.testing.arrays import SEEDS, activations
 from tests.cpu_programs import PlannedProgram, isa_names, same_bits
 
@@ -267,6 +268,11 @@ def test_gpu_kernels_at_the_edges_of_blocks(few_rows: int) -> None:
         if rows > 1:
             k[-1], v[-1] = np.nan, np.inf
         on_gpu(heads, few_rows).check_on_triton([np.zeros(rows, np.int64), q, k, v, np.array(start), *caches])
+
+
+def test_a_block_that_a_gpu_cannot_hold_is_an_error() -> None:
+    with pytest.raises(CompileError, match=r"blocks of at most 128 rows, not lanes = 16 and block = 256"):
+        TritonTarget().build(PlannedProgram(Heads(1, 1, 4, 8, 256).text(), {}).module)
 
 
 def dense(columns: int, channels: int, seed: int = 0) -> PlannedProgram:
