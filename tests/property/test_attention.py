@@ -194,7 +194,7 @@ def continued(draw: st.DrawFn, heads: Heads, *, special: bool = True) -> list[Ar
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", isa_names())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.sampled_from([1, 2, 5]))
 def test_cpu_kernels_equal_the_interpreter(isa: str, data: st.DataObject, heads: Heads, threads: int) -> None:
     """Slow: four programs for three instruction sets."""
@@ -245,7 +245,7 @@ def on_gpu(heads: Heads, few_rows: int) -> PlannedProgram:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("few_rows", [64, 0])
-@settings(max_examples=7, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.data(), st.sampled_from(ON_GPU))
 def test_gpu_kernels_equal_the_interpreter(few_rows: int, data: st.DataObject, heads: Heads) -> None:
     """Slow: Triton's interpreter takes seconds a call."""
