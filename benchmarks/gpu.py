@@ -5,12 +5,14 @@
     python benchmarks/gpu.py --folder build/gpu   # on a machine with a GPU: needs torch and triton, not Sterna
     python benchmarks/gpu.py --rehearse           # without a GPU: every line of it on a tiny model, no measurement
 
-It compares the shipped model with Sterna's interpreter bit for bit, token by token and at once, and products of the
-published shapes with exact sums. Then, for those shapes with random weights: tokens a second of decoding for 1 to
-256 texts, of a prompt of 4096 tokens, bytes of memory; and of the largest a step with weights in base 3, with its
-embedding table in the host's memory, and with kernels that do not overlap. Beside each stands its floor on this device,
-measured in the same run: packed weights at the bandwidth of copying memory, int8 products at the rate of the vendor's
-library; and what torch does with the same shapes in bf16. Results go to FOLDER/results.json, and a table to stdout.
+It compares the shipped model with Sterna's interpreter bit for bit, token by token and at once, the attention of a
+published transformer's layer too, and products of the published shapes with exact sums. Then, for that layer, a step at
+the end of its context and a prompt that fills it; and for those shapes with random weights: tokens a second of decoding
+for 1 to 256 texts, of a prompt of 4096 tokens, bytes of memory; and of the largest a step with weights in base 3, with
+its embedding table in the host's memory, and with kernels that do not overlap. Beside each stands its floor on this
+device, measured in the same run: packed weights at the bandwidth of copying memory, int8 products at the rate of the
+vendor's library; and what torch does with the same shapes in bf16. Results go to FOLDER/results.json, and a table to
+stdout.
 
 Every section is a process of its own, with a time limit, and writes what it has as it has it: a kernel that faults or
 hangs, or a peer that does, costs its own section alone.
@@ -39,6 +41,7 @@ PLAN = {
     "matrix": 8192,
     "configurations": None,
     "shipped": ["i2", "b3"],
+    "attention": {"heads": 20, "kv_heads": 5, "columns": 128, "context": 4096},
     "rehearsal": False,
 }
 REHEARSAL = {
@@ -49,6 +52,7 @@ REHEARSAL = {
     "matrix": 64,
     "configurations": 1,
     "shipped": ["b3"],
+    "attention": {"heads": 2, "kv_heads": 1, "columns": 20, "context": 140},
     "rehearsal": True,
 }
 """The same with sizes that Triton's interpreter runs in a minute; no number of it is a measurement."""
@@ -76,6 +80,7 @@ SECTION_SECONDS = {
     "compile": 240.0,
     "shipped": 90.0,
     "floors": 60.0,
+    "attention": 60.0,
     "model": 120.0,
     "variant": 60.0,
     "peers": 120.0,
@@ -90,6 +95,7 @@ Results = dict[str, Any]
 def prepare(folder: Path, plan: Results) -> None:
     """What needs the compiler: the shipped model with what the interpreter makes of it, and the published shapes."""
     sys.path.insert(0, str(Path(__file__).parent.parent))
+    import gpu_attention
     import numpy as np
 
     from examples.random_checkpoint import PUBLISHED
@@ -149,6 +155,7 @@ def prepare(folder: Path, plan: Results) -> None:
         }
         for size, config in configs.items()
     }
+    gpu_attention.prepare(folder, targets["i2"], plan["attention"])
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout
     write(folder / "plan.json", {**plan, "commit": commit.strip(), "shapes": shapes})
 
@@ -163,7 +170,7 @@ def write(path: Path, results: Results) -> None:
 def sections(plan: Results, peers: bool) -> list[str]:
     """What is right comes first, what others do last."""
     sizes = list(plan["shapes"])
-    found = ["compile", "shipped", "floors", *(f"model-{size}" for size in sizes)]
+    found = ["compile", "shipped", "floors", "attention", *(f"model-{size}" for size in sizes)]
     found += [f"variant-{sizes[0]}-{kind}" for kind in VARIANTS]
     return found + ([f"peers-{size}" for size in sizes] if peers else [])
 
@@ -177,6 +184,7 @@ def run(folder: Path, *, peers: bool, limit: float) -> Results:
         "sections": {},
         "shipped": {},
         "floors": {},
+        "attention": {},
         "models": {size: {"shape": shape} for size, shape in plan["shapes"].items()},
     }
     for name in sections(plan, peers):
@@ -197,8 +205,8 @@ def run(folder: Path, *, peers: bool, limit: float) -> Results:
             results["models"][size].setdefault("variants", {})[variant] = found
         elif kind == "peers":
             results["models"][size]["peers"] = found
-        elif kind == "shipped":
-            results["shipped"] = found
+        elif kind in ("shipped", "attention"):
+            results[kind] = found
         else:
             results |= found
         results["sections"][name] = {"state": state, "seconds": round(perf_counter() - began, 1)}
@@ -273,7 +281,15 @@ def table(results: Results) -> str:
         for name, value in model.get("peers", {}).items():
             if name != "bf16":
                 lines.append(f"{size}, {name}: {value if isinstance(value, str) else json.dumps(value)}")
+    attention = results["attention"]
+    if "step" in attention and "prompt" in attention:
+        step, prompt = attention["step"], attention["prompt"]
+        lines.append(
+            f"attention, a layer: {step['seconds'] * 1e3:.4f} ms a step at the end of its context, "
+            f"{share(step['of_reading'])} of reading it; {prompt['seconds'] * 1e3:.3f} ms for {prompt['tokens']} tokens"
+        )
     checks = dict(results["shipped"])
+    checks |= {f"attention: {name}": right for name, right in attention.get("checks", {}).items()}
     for size, model in results["models"].items():
         checks |= {f"{size}: {name}": right for name, right in model.get("checks", {}).items()}
         for kind, found in model.get("variants", {}).items():

@@ -461,6 +461,10 @@ def main(folder: Path, section: str) -> None:
             measure_floors(plan, device, record)
         case "model":
             measure_model(folder, size, plan, device, record)
+        case "attention":
+            from gpu_attention import measure
+
+            measure(folder, plan, load(folder / "attention.py"), device, timer(plan), record.put)
         case "variant":
             measure_variant(folder, size, plan, device, record)
         case "peers":

@@ -10,6 +10,7 @@ import numpy as np
 
 from sterna.model import CompiledModel, Generation, require_count
 from sterna.sampling import Sampling
+from sterna.targets.inputs import check_room
 
 if TYPE_CHECKING:
     from sterna.targets import Texts
@@ -49,6 +50,8 @@ def continue_together(
         if not going:
             break
         if n + 1 < max_new_tokens:
+            for text in sorted(going):
+                check_room(model.program.context, len(starts[text]) + len(produced[text]) - 1, 1)
             began = perf_counter()
             # A text that has ended goes on with anything: nobody reads it.
             together.step(np.array([tokens[-1] if tokens else 0 for tokens in produced], np.int64))

@@ -41,7 +41,7 @@ from sterna.dialects.constraints import (
     rows_of,
     tensor,
 )
-from sterna.dialects.numerics import LANES
+from sterna.dialects.numerics import BLOCK, LANES
 
 
 @irdl_op_definition
@@ -130,8 +130,10 @@ class AttentionOp(IRDLOperation):
         e[j] = exp(s[j] - max s)
         y[t, h, d] = (sum over j of e[j] * new_values[j, g, d]) / (sum over j of e[j])
 
-    All three sums are in `lanes` strided partial sums and a halving tree, those over j by the row of the cache: so no
-    bit depends on how a text is cut into calls. What the cache holds beyond p[t] is not read.
+    The sum over d is in `lanes` strided partial sums and a halving tree. So are those over j, in every `block` of rows
+    of the cache by itself; then the sums of the blocks are added in order. Rows are numbered as the cache has them, so
+    no bit depends on how a text is cut into calls, and blocks may be summed side by side. What the cache holds beyond
+    p[t] is not read.
 
     q, y: f32 `[T, H D]`; k, v: f32 `[T, G D]`; positions: i64 `[T]`; keys, values and what follows them: f32
     `[C, G D]`. Rows that do not fit in C are an error of the caller. Source: Vaswani et al., arXiv 1706.03762; grouped
@@ -151,6 +153,7 @@ class AttentionOp(IRDLOperation):
     heads = prop_def(IntegerAttr[I64])
     kv_heads = prop_def(IntegerAttr[I64])
     scale = prop_def(FloatAttr[Float32Type])
+    block = prop_def(IntegerAttr[I64])
     lanes = prop_def(IntegerAttr[I64])
     result = result_def(Q)
     new_keys = result_def(C)
@@ -158,7 +161,7 @@ class AttentionOp(IRDLOperation):
     traits = traits_def(Pure())
     assembly_format = (
         "$q `,` $k `,` $v `at` $positions `cache` $keys `,` $values `heads` `=` $heads `kv_heads` `=` $kv_heads "
-        "`scale` `=` $scale `lanes` `=` $lanes attr-dict "
+        "`scale` `=` $scale `block` `=` $block `lanes` `=` $lanes attr-dict "
         "`:` type($result) `,` type($k) `,` type($positions) `,` type($keys)"
     )
 
@@ -174,6 +177,7 @@ class AttentionOp(IRDLOperation):
         heads: int,
         kv_heads: int,
         scale: float,
+        block: int = BLOCK,
         lanes: int = LANES,
     ) -> None:
         super().__init__(
@@ -182,6 +186,7 @@ class AttentionOp(IRDLOperation):
                 "heads": IntegerAttr(heads, i64),
                 "kv_heads": IntegerAttr(kv_heads, i64),
                 "scale": f32_attr(scale),
+                "block": IntegerAttr(block, i64),
                 "lanes": lanes_attr(lanes),
             },
             result_types=[q.type, keys.type, values.type],
@@ -211,3 +216,8 @@ class AttentionOp(IRDLOperation):
         require_type(self.keys, "keys", f32, (self.capacity, kv_columns))
         require_type(self.positions, "positions", i64, (rows,))
         require_lanes(self.lanes.value.data)
+        block = self.block.value.data
+        require(
+            block >= self.lanes.value.data and block & (block - 1) == 0,
+            f"a block is a power of two of rows, and no fewer than lanes, found {block}",
+        )

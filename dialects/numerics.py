@@ -21,6 +21,10 @@ NORM_LANES = 128
 """Of the sums of a norm: what comes after waits for K / lanes additions, one after the other. On a CPU they fill eight
 such registers, and hide the time that an addition takes; on a GPU each of 128 threads has one."""
 
+BLOCK = 128
+"""Rows of a cache that one sum over the past takes in, before sums of blocks are added in order. A longer block leaves
+fewer programs than a GPU has processors; of a shorter one the sums are more of what is read and written."""
+
 ONE = np.float32(1.0)
 INT8_MAX = np.float32(127.0)
 
@@ -42,6 +46,14 @@ def lane_sum(x: F32, lanes: int = LANES) -> F32:
         lanes //= 2
         partial = partial[..., :lanes] + partial[..., lanes : 2 * lanes]
     return partial[..., 0]
+
+
+def block_sum(x: F32, block: int, lanes: int = LANES) -> F32:
+    """Sum over the last axis, of at least one element: `lane_sum` of every block of so many; then these, in order."""
+    total = lane_sum(x[..., :block], lanes)
+    for start in range(block, x.shape[-1], block):
+        total = total + lane_sum(x[..., start : start + block], lanes)
+    return total
 
 
 def reciprocal_rms(mean_square: F32, eps: float) -> F32:

@@ -58,12 +58,12 @@ def compiled_launches(
     calls: Sequence[tuple[int, int]],
     configurations: Sequence[int],
     *,
-    only: str = "",
+    only: str | tuple[str, ...] = "",
 ) -> list[Launch]:
     """Of a language model: what is launched for each of `calls` (texts, tokens of each), each kernel once.
 
     Of products the configurations of those numbers in `FEW`, and the largest of `MANY` whose sums fit; with `only`,
-    the kernels whose names begin so.
+    the kernels whose names begin so, or as one of them does.
     """
     import torch
     import triton.language as tl

@@ -49,6 +49,8 @@ ROW_OPS = (
     "ternary.rms_norm",
     "ternary.scan",
     "ternary.embedding",
+    "ternary.rotate",
+    "ternary.attention",
     "bit-linear",
     "gated",
     "sigmoid",

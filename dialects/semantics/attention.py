@@ -8,7 +8,7 @@ from xdsl.interpreter import Interpreter, InterpreterFunctions, PythonValues, im
 from sterna.dialects import elementary
 from sterna.dialects.attention_ops import AttentionOp, PositionsOp, RotateOp
 from sterna.dialects.errors import CompileError
-from sterna.dialects.numerics import F32, lane_sum
+from sterna.dialects.numerics import F32, block_sum, lane_sum
 from sterna.dialects.semantics.table import Array
 
 exp = elementary.on_arrays(elementary.exp)
@@ -32,15 +32,25 @@ def rotate(x: F32, cos: F32, sin: F32) -> F32:
     return np.stack([a * cos - b * sin, b * cos + a * sin], axis=-2).reshape(x.shape)
 
 
-def attend(q: F32, keys: F32, values: F32, scale: float, lanes: int) -> F32:
+def attend(q: F32, keys: F32, values: F32, *, scale: float, block: int, lanes: int) -> F32:
     """One head of one row: q `[D]`, the keys and values so far `[N, D]` -> `[D]`."""
     scores = lane_sum(q * keys, lanes) * np.float32(scale)
     weights = exp(scores - scores.max())
-    return lane_sum((weights[:, None] * values).T, lanes) / lane_sum(weights, lanes)
+    return block_sum((weights[:, None] * values).T, block, lanes) / block_sum(weights, block, lanes)
 
 
 def attention(
-    q: F32, k: F32, v: F32, places: Array, keys: F32, values: F32, *, heads: int, scale: float, lanes: int
+    q: F32,
+    k: F32,
+    v: F32,
+    places: Array,
+    keys: F32,
+    values: F32,
+    *,
+    heads: int,
+    scale: float,
+    block: int,
+    lanes: int,
 ) -> tuple[F32, F32, F32]:
     """See `AttentionOp`."""
     keys, values = keys.copy(), values.copy()
@@ -56,7 +66,8 @@ def attention(
     for t, place in enumerate(places):
         for h in range(heads):
             so_far = (slice(0, int(place) + 1), h // sharing)
-            y[t, h] = attend(by_head[t, h], cached_keys[so_far], cached_values[so_far], scale, lanes)
+            past = cached_keys[so_far], cached_values[so_far]
+            y[t, h] = attend(by_head[t, h], *past, scale=scale, block=block, lanes=lanes)
     return y.reshape(q.shape), keys, values
 
 
@@ -72,5 +83,10 @@ class AttentionFunctions(InterpreterFunctions):
 
     @impl(AttentionOp)
     def attention(self, interpreter: Interpreter, op: AttentionOp, args: PythonValues) -> PythonValues:
-        heads, scale, lanes = op.heads.value.data, op.scale.value.data, op.lanes.value.data
-        return attention(*args, heads=heads, scale=scale, lanes=lanes)
+        return attention(
+            *args,
+            heads=op.heads.value.data,
+            scale=op.scale.value.data,
+            block=op.block.value.data,
+            lanes=op.lanes.value.data,
+        )

@@ -1,14 +1,15 @@
 """Kernels of `ternary.positions`, `ternary.rotate` and `ternary.attention`.
 
 A thread takes pairs of a row and a head. For each it writes the scores of the rows so far to its stack, makes weights
-of them, and sums the values: partial sum n of the sixteen takes the rows n, n + 16, ... of the cache, sixteen columns
-at a time. Rows of this call are read from k and v and not from the cache, so that no thread waits for another to write
-them, and the new cache may lie where the old one does. Where it does not, the rows of the old one are copied.
+of them, and sums the values, block by block of the cache: partial sum n of the sixteen takes the rows n, n + 16, ... of
+a block, sixteen columns at a time. Rows of this call are read from k and v and not from the cache, so that no thread
+waits for another to write them, and the new cache may lie where the old one does. Where it does not, the rows of the
+old one are copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdsl.dialects import llvm, math
@@ -219,44 +220,65 @@ class Attention:
         """Makes exp(score - largest) of every score, in its place; their sum."""
         most, zero = splat(largest), constant(0.0, FLOATS)
 
-        def step(block: SSAValue, total: SSAValue) -> Sequence[SSAValue]:
-            (weights,) = vectorise(EXPONENTIAL, [fsub(load_floats(scores, block), most)])
-            left = sub(count, mul(block, index(LANES)))
+        def step(n: SSAValue, total: SSAValue) -> Sequence[SSAValue]:
+            (weights,) = vectorise(EXPONENTIAL, [fsub(load_floats(scores, n), most)])
+            left = sub(count, mul(n, index(LANES)))
             weights = select(icmp("slt", constants(range(LANES), i64), splat(left)), weights, zero)
-            store_floats(weights, scores, block)
+            store_floats(weights, scores, n)
             return [fadd(total, weights)]
 
-        blocks = udiv(add(count, index(LANES - 1)), index(LANES))
-        (total,) = loop(index(0), blocks, step, [zero])
-        return tree(fadd, total)
+        def sum_of_block(begin: SSAValue, end: SSAValue) -> SSAValue:
+            vectors = udiv(begin, index(LANES)), udiv(add(end, index(LANES - 1)), index(LANES))
+            (total,) = loop(*vectors, step, [zero])
+            return tree(fadd, total)
+
+        return self.sum_of_blocks(count, sum_of_block, constant(0.0, f32))
+
+    def sum_of_blocks(
+        self, count: SSAValue, sum_of_block: Callable[[SSAValue, SSAValue], SSAValue], zero: SSAValue
+    ) -> SSAValue:
+        """Of what it gives for the rows of each, from one to before another, in order."""
+        rows = self.op.block.value.data
+
+        def step(begin: SSAValue, total: SSAValue) -> Sequence[SSAValue]:
+            end = add(begin, index(rows))
+            return [fadd(total, sum_of_block(begin, select(icmp("slt", end, count), end, count)))]
+
+        (total,) = loop(index(0), count, step, [zero], rows)
+        return total
 
     def mix(
         self, out: SSAValue, shared: SSAValue, weights: SSAValue, total: SSAValue, count: SSAValue
     ) -> None:
         """The weighted sum of the values, sixteen columns at a time."""
         for block in range(self.head.blocks):
-            (mixed,) = halved(self.partial_sums(shared, weights, count, block))
+
+            def sum_of_block(begin: SSAValue, end: SSAValue, block: int = block) -> SSAValue:
+                (mixed,) = halved(self.partial_sums(shared, weights, begin, end, block))
+                return mixed
+
+            mixed = self.sum_of_blocks(count, sum_of_block, constant(0.0, FLOATS))
             self.head.store(fdiv(mixed, splat(total)), out, block)
 
     def partial_sums(
-        self, shared: SSAValue, weights: SSAValue, count: SSAValue, block: int
+        self, shared: SSAValue, weights: SSAValue, begin: SSAValue, end: SSAValue, block: int
     ) -> list[SSAValue]:
-        """The sixteen of a block of columns, each a vector of sixteen columns."""
+        """The sixteen of some rows, each a vector of sixteen columns."""
 
         def term(j: SSAValue) -> SSAValue:
             weight = load(offset(weights, mul(j, index(FLOAT_BYTES))), f32, FLOAT_BYTES)
             return fmul(splat(weight), self.head.load(self.row(j, self.values, self.v, shared), block))
 
         def step(n: SSAValue, *sums: SSAValue) -> Sequence[SSAValue]:
-            first = mul(n, index(LANES))
+            first = add(begin, mul(n, index(LANES)))
             return [fadd(partial, term(add(first, index(number)))) for number, partial in enumerate(sums)]
 
-        zero, whole = constant(0.0, FLOATS), udiv(count, index(LANES))
+        zero, whole = constant(0.0, FLOATS), udiv(sub(end, begin), index(LANES))
         sums = list(loop(index(0), whole, step, [zero] * LANES))
-        first = mul(whole, index(LANES))
+        first = add(begin, mul(whole, index(LANES)))
         for number in range(LANES - 1):
             j = add(first, index(number))
-            inside = icmp("slt", j, count)
+            inside = icmp("slt", j, end)
             value = term(select(inside, j, index(0)))
             sums[number] = fadd(sums[number], select(splat(inside), value, zero))
         return sums

@@ -116,6 +116,8 @@ def compile_kernel(
     options: dict[str, Any] = {"enable_fp_fusion": False, "num_warps": warps}
     if target.backend == "cuda" and target.arch >= 90:
         options["launch_pdl"] = True
+    if target.backend == "cuda" and kernel.registers is not None:
+        options["maxnreg"] = kernel.registers
     try:
         found = compiler.compile(source, target=target, options=options)
     except Exception as error:

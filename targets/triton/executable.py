@@ -152,7 +152,8 @@ class TritonTexts:
             logits.append(alone.logits[0])
             for state, one in zip(together.states, alone.states, strict=True):
                 state[text].copy_(one[0])
-        together.count(max(tokens.size for tokens in prompts))
+        # A text that has ended is fed on, where it is longest past its context, of which kernels keep out.
+        together.count(min(tokens.size for tokens in prompts))
         together.logits = self._engine.torch.stack(logits)
 
     def step(self, tokens: Array) -> None:

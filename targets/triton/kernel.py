@@ -193,7 +193,8 @@ class Host:
     ) -> None:
         name = self.file.add(kernel)
         warps = [f"num_warps={kernel.num_warps}"] if kernel.num_warps != 4 else []
-        given = [*arguments, *options, *warps, "**EXACT"]
+        registers = [f"**registers({kernel.registers})"] if kernel.registers is not None else []
+        given = [*arguments, *options, *warps, *registers, "**EXACT"]
         text = call(f"{name}[{grid}]", given, depth=1 + depth + self.depth)
         self.lines += ["    " * depth + line for line in text]
 
@@ -281,7 +282,7 @@ class Builder:
     def region(self) -> Region:
         return Region(self.names, self.lines, self.helpers)
 
-    def kernel(self, *, num_warps: int = 4, tuned: str | None = None) -> Kernel:
+    def kernel(self, *, num_warps: int = 4, registers: int | None = None, tuned: str | None = None) -> Kernel:
         params = list(self.params)
         self.lines = without_unused(self.lines)
         called = set(NAME.findall("\n".join(self.lines)))
@@ -298,6 +299,7 @@ class Builder:
             tuple(self.doc),
             frozenset(self.helpers),
             num_warps,
+            registers,
             tuned,
         )
 

@@ -11,8 +11,9 @@ from xdsl.dialects.linalg import ops as linalg
 from xdsl.ir import Operation
 
 from sterna.dialects import ternary
-from sterna.targets.triton.attention import emit_attention, emit_positions, emit_rotate
+from sterna.targets.triton.attention import emit_attention
 from sterna.targets.triton.batched import emit_generic, emit_matmul
+from sterna.targets.triton.gathered import emit_sums
 from sterna.targets.triton.indexing import emit_gather, emit_top_k, emit_windows
 from sterna.targets.triton.kernel import Host
 from sterna.targets.triton.loops import (
@@ -31,9 +32,9 @@ from sterna.targets.triton.movement import (
     emit_pad,
     emit_reshape,
 )
+from sterna.targets.triton.positions import emit_positions, emit_rotate
 from sterna.targets.triton.products import MOST_COLUMNS, emit_accumulate, emit_project
 from sterna.targets.triton.reductions import emit_reduce
-from sterna.targets.triton.sums import emit_sums
 
 Emit = Callable[[Any, Host], None]
 

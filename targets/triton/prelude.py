@@ -119,35 +119,6 @@ def minimum_number(x, y):
 
 
 @triton.jit
-def halving_tree(partial, LANES: tl.constexpr):
-    """Adds the upper half of the partial sums to the lower until one is left."""
-    if LANES == 1:
-        return tl.sum(partial, axis=0)
-    else:
-        HALF: tl.constexpr = LANES // 2
-        return halving_tree(tl.sum(tl.reshape(partial, [2, HALF]), axis=0), HALF)
-
-
-@triton.jit
-def halving_trees(partial, LANES: tl.constexpr):
-    """The same for `[N, LANES]` partial sums of N rows."""
-    if LANES == 1:
-        return tl.sum(partial, axis=1)
-    else:
-        HALF: tl.constexpr = LANES // 2
-        halves = tl.reshape(partial, [partial.shape[0], 2, HALF])
-        return halving_trees(tl.sum(halves, axis=1), HALF)
-
-
-@triton.jit
-def strip(row, at, K: tl.constexpr, LANES: tl.constexpr):
-    """Elements of a row in memory, with zeros behind its end. Without a mask where that is known not to be reached."""
-    if K % LANES == 0:
-        return tl.load(row + at)
-    else:
-        return tl.load(row + at, mask=at < K, other=0.0)
-
-
 @triton.jit
 def rows_ahead(x, at, ROW: tl.constexpr, inside, left, NEUTRAL: tl.constexpr, COUNT: tl.constexpr):
     """The elements `at` of COUNT rows, all asked for before one is used; NEUTRAL where only `left` are there."""
@@ -156,73 +127,6 @@ def rows_ahead(x, at, ROW: tl.constexpr, inside, left, NEUTRAL: tl.constexpr, CO
         there = inside & (at * 0 + n < left)
         found += (tl.load(x + at + n * ROW, mask=there, other=NEUTRAL),)
     return found
-
-
-@triton.jit
-def attention_scores(q, keys, j, count, ROW: tl.constexpr, D: tl.constexpr):
-    """sum over d of q[d] * keys[j, d] for rows j of a cache, in 16 strided partial sums and a halving tree: `[j]`."""
-    lane = tl.arange(0, 16)
-    partial = tl.zeros([j.shape[0], 16], tl.float32)
-    rows = keys + (j.to(tl.int64) * ROW)[:, None]
-    for start in tl.static_range(0, D, 16):
-        inside = start + lane < D
-        x = tl.load(q + start + lane, mask=inside, other=0.0)
-        key = tl.load(rows + (start + lane)[None, :], mask=(j < count)[:, None] & inside[None, :], other=0.0)
-        partial += x[None, :] * key
-    return halving_trees(partial, 16)
-
-
-@triton.jit
-def dense_sums(
-    x,
-    w,
-    t,
-    m,
-    rows,
-    M: tl.constexpr,
-    K: tl.constexpr,
-    X_ROW: tl.constexpr,
-    W_CHANNEL: tl.constexpr,
-    W_COLUMN: tl.constexpr,
-):
-    """sum over k of x[t, k] * w[m, k] in 16 strided partial sums and a halving tree: `[t, m]`."""
-    ROWS: tl.constexpr = t.shape[0]
-    CHANNELS: tl.constexpr = m.shape[0]
-    lane = tl.arange(0, 16)
-    partial = tl.zeros([ROWS, CHANNELS, 16], tl.float32)
-    channels = w + m.to(tl.int64) * W_CHANNEL
-    for start in range(0, K, 16):
-        k = start + lane
-        left = tl.load(x + (t * X_ROW)[:, None] + k[None, :], (t < rows)[:, None] & (k < K)[None, :], 0.0)
-        inside = (m < M)[:, None] & (k < K)[None, :]
-        right = tl.load(channels[:, None] + (k * W_COLUMN)[None, :], inside, 0.0)
-        partial += left[:, None, :] * right[None, :, :]
-    return tl.reshape(halving_trees(tl.reshape(partial, [ROWS * CHANNELS, 16]), 16), [ROWS, CHANNELS])
-
-
-@triton.jit
-def sum_of_squares(row, K: tl.constexpr, LANES: tl.constexpr):
-    """sum of x^2 over a row in memory, in the stated order: LANES strided partial sums, then a halving tree."""
-    lane = tl.arange(0, LANES)
-    partial = tl.zeros([LANES], tl.float32)
-    for start in tl.range(0, K, LANES, loop_unroll_factor=32):
-        x = strip(row, start + lane, K, LANES)
-        partial += x * x
-    return halving_tree(partial, LANES)
-
-
-@triton.jit
-def sums_of_squares(row, outer, K: tl.constexpr, LANES: tl.constexpr):
-    """The same, and sum of (x a)^2 for the weight a of an outer norm, from one read of the row."""
-    lane = tl.arange(0, LANES)
-    partial = tl.zeros([LANES], tl.float32)
-    scaled = tl.zeros([LANES], tl.float32)
-    for start in tl.range(0, K, LANES, loop_unroll_factor=32):
-        x = strip(row, start + lane, K, LANES)
-        y = x * strip(outer, start + lane, K, LANES)
-        partial += x * x
-        scaled += y * y
-    return halving_tree(partial, LANES), halving_tree(scaled, LANES)
 
 
 @triton.jit

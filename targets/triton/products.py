@@ -64,7 +64,7 @@ def emit_project(op: ProjectOp, host: Host) -> None:
 
 
 def emit_accumulate(op: AccumulateOp, host: Host) -> None:
-    """One group of few enough columns of int8; `sums.py` has the others."""
+    """One group of few enough columns of int8; `gathered.py` has the others."""
     host.allocate(op.acc)
     kernel = Product(op, op.x, op.w, host)
     total = kernel.product(op.x, op.w)

@@ -25,6 +25,11 @@ EXACT = {"enable_fp_fusion": False, **({"launch_pdl": True} if OVERLAP else {})}
 """For every launch: a product and a sum stay two roundings."""
 
 
+def registers(most: int) -> dict[str, int]:
+    """For a launch: so many of a thread. Left alone the assembler spills some, to run more programs side by side."""
+    return {"maxnreg": most} if CUDA else {}
+
+
 def let_integers_wrap() -> None:
     """In Triton's interpreter as on a device: it checks every sum, though some of ours wrap on purpose."""
     from triton.runtime.interpreter import interpreter_builder

@@ -39,6 +39,8 @@ class Kernel:
     helpers: frozenset[str] = frozenset()
     """Functions of the prelude, and of this file, that the body calls."""
     num_warps: int = 4
+    registers: int | None = None
+    """The most that a thread has, where that is not left to the assembler."""
     tuned: str | None = None
     """The name of the list of configurations that it is tuned over."""
 

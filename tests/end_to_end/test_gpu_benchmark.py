@@ -21,6 +21,7 @@ SECTIONS = (
     "compile",
     "shipped",
     "floors",
+    "attention",
     "model-tiny",
     *(f"variant-tiny-{kind}" for kind in VARIANTS),
     "peers-tiny",
@@ -60,7 +61,9 @@ def test_a_rehearsal_runs_every_section_and_finds_equal_bits(tmp_path: Path) -> 
         "bf16_operations_per_second",
     }
     assert isinstance(model["peers"]["fp16, 1 text"], float)
-    checks = len(results["shipped"]) + 30 + 2
+    attention = results["attention"]
+    assert list(attention["checks"].values()) == [True] * 4 and attention["prompt"]["tokens"] == 6
+    checks = len(results["shipped"]) + 4 + 30 + 2
     assert f"{checks} of {checks} comparisons equal" in table
 
     # A section that fails costs itself alone, and the table says so.

@@ -16,6 +16,13 @@ PRODUCTS = ("tests/property/test_product_ops.py",)
 MUTANTS = (
     Mutant(
         "dialects/numerics.py",
+        "lane_sum(x[..., :block], lanes)",
+        "lane_sum(x, lanes)",
+        "attention: the first block is all of the past",
+        NUMERICS,
+    ),
+    Mutant(
+        "dialects/numerics.py",
         "partial = partial[..., :lanes] + partial[..., lanes : 2 * lanes]",
         "partial = partial[..., ::2] + partial[..., 1::2]",
         "sum: neighbours in the tree",

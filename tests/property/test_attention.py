@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from sterna.dialects.context import parse
 from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.targets.program import InputError
+from sterna.targets.triton import TritonTarget
 from sterna.testing.arrays import SEEDS, activations
 from tests.cpu_programs import PlannedProgram, isa_names, same_bits
 
@@ -26,12 +28,13 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Heads:
-    """Sizes of an attention: of every D and sharing, with room for some rows."""
+    """Sizes of an attention: of every D and sharing, with room for some rows, in blocks of some."""
 
     kv_heads: int
     sharing: int
     columns: int
     capacity: int
+    block: int = 16
 
     @property
     def widths(self) -> tuple[int, int]:
@@ -48,7 +51,8 @@ class Heads:
           %p, %next = ternary.positions %start of %tokens capacity = {self.capacity}
             : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
           %y, %new_keys, %new_values = ternary.attention %q, %k, %v at %p cache %keys, %values
-            heads = {self.kv_heads * self.sharing} kv_heads = {self.kv_heads} scale = {self.columns**-0.5} lanes = 16
+            heads = {self.kv_heads * self.sharing} kv_heads = {self.kv_heads} scale = {self.columns**-0.5}
+            block = {self.block} lanes = 16
             : {wide}, {narrow}, tensor<?xi64>, {cache}
           func.return %y, %next, %new_keys, %new_values : {wide}, tensor<i64>, {cache}, {cache}
         }}"""
@@ -65,6 +69,7 @@ SIZES = st.builds(
     sharing=st.integers(1, 3),
     columns=st.sampled_from([1, 2, 8, 15, 16, 20, 32]),
     capacity=st.integers(1, 40),
+    block=st.sampled_from([16, 32, 64]),
 )
 
 
@@ -142,7 +147,8 @@ def test_positions_that_do_not_follow_one_another_are_an_error() -> None:
     cache = "tensor<8x4xf32>"
     module = parse(f"""
     func.func @forward(%p : tensor<?xi64>, %x : tensor<?x4xf32>, %c : {cache}) -> tensor<?x4xf32> {{
-      %y, %a, %b = ternary.attention %x, %x, %x at %p cache %c, %c heads = 1 kv_heads = 1 scale = 1.0 lanes = 16
+      %y, %a, %b = ternary.attention %x, %x, %x at %p cache %c, %c
+        heads = 1 kv_heads = 1 scale = 1.0 block = 16 lanes = 16
         : tensor<?x4xf32>, tensor<?x4xf32>, tensor<?xi64>, {cache}
       func.return %y : tensor<?x4xf32>
     }}""")
@@ -171,7 +177,7 @@ def test_rotation_is_a_product_with_unit_complex_numbers(heads: int, half: int, 
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
-SHAPES = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 24), Heads(3, 1, 1, 33), Heads(1, 1, 128, 300))
+SHAPES = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 24, 32), Heads(3, 1, 1, 33), Heads(1, 1, 128, 300, 128))
 PROGRAMS = {heads: PlannedProgram(heads.text(), {}) for heads in SHAPES}
 
 
@@ -188,7 +194,7 @@ def continued(draw: st.DrawFn, heads: Heads, *, special: bool = True) -> list[Ar
 
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", isa_names())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.data(), st.sampled_from(SHAPES), st.sampled_from([1, 2, 5]))
 def test_cpu_kernels_equal_the_interpreter(isa: str, data: st.DataObject, heads: Heads, threads: int) -> None:
     """Slow: four programs for three instruction sets."""
@@ -223,13 +229,50 @@ def test_a_cache_that_something_else_reads_is_not_written_over() -> None:
     assert [each.in_place for each in program.program.outputs] == [False, False, False, True]
 
 
+ON_GPU = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 100, 32), Heads(1, 9, 1, 33), Heads(1, 1, 80, 24, 32))
+"""Several blocks twice, more heads than a program of few rows serves, and a cache shorter than a block."""
+
+
+@cache
+def on_gpu(heads: Heads, few_rows: int) -> PlannedProgram:
+    """With kernels for few rows for so many, and of one."""
+    program = PlannedProgram(heads.text(), {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sterna.targets.triton.attention.FEW_ROWS", few_rows)
+        assert program.on_triton
+    return program
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("few_rows", [64, 0])
 @settings(max_examples=6, deadline=None)
-@given(st.data(), st.sampled_from(SHAPES[:3]))
-def test_gpu_kernels_equal_the_interpreter(data: st.DataObject, heads: Heads) -> None:
+@given(st.data(), st.sampled_from(ON_GPU))
+def test_gpu_kernels_equal_the_interpreter(few_rows: int, data: st.DataObject, heads: Heads) -> None:
     """Slow: Triton's interpreter takes seconds a call."""
     inputs = data.draw(continued(heads))
-    PROGRAMS[heads].check_on_triton([*(x[:6] for x in inputs[:4]), *inputs[4:]])
+    on_gpu(heads, few_rows).check_on_triton([*(x[:18] for x in inputs[:4]), *inputs[4:]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few_rows", [64, 0])
+def test_gpu_kernels_at_the_edges_of_blocks(few_rows: int) -> None:
+    """Slow: the same. A text that ends with a block, before it and after it, and one that fills the cache.
+
+    Of several rows only the last sees its own key and value, which are no numbers: the others have nothing of them.
+    """
+    heads, generator = ON_GPU[0], np.random.default_rng(5)
+    for start, rows in ((0, 1), (14, 1), (15, 1), (16, 1), (0, 16), (30, 2), (31, 2), (38, 2)):
+        shapes = [(rows, width) for width in (*heads.widths, heads.widths[1])]
+        shapes += [(heads.capacity, heads.widths[1])] * 2
+        q, k, v, *caches = (generator.standard_normal(shape, np.float32) for shape in shapes)
+        if rows > 1:
+            k[-1], v[-1] = np.nan, np.inf
+        on_gpu(heads, few_rows).check_on_triton([np.zeros(rows, np.int64), q, k, v, np.array(start), *caches])
+
+
+def test_a_block_that_a_gpu_cannot_hold_is_an_error() -> None:
+    with pytest.raises(CompileError, match=r"blocks of at most 128 rows, not lanes = 16 and block = 256"):
+        TritonTarget().build(PlannedProgram(Heads(1, 1, 4, 8, 256).text(), {}).module)
 
 
 def dense(columns: int, channels: int, seed: int = 0) -> PlannedProgram:

@@ -28,12 +28,7 @@ PARTS = {
 }
 """Operations that are drawn as part of another."""
 
-CACHED = {"ternary.positions", "ternary.rotate", "ternary.attention"}
-"""Their rows have to fit the cache that comes with them: `test_attention.py` draws such programs and their inputs."""
-
-DRAWN = sorted(
-    name for name in interpreted_operations() if not name.startswith("fixed.") and name not in CACHED
-)
+DRAWN = sorted(name for name in interpreted_operations() if not name.startswith("fixed."))
 """A pass makes programs in fixed point, of widths that fit each other: `test_to_fixed_point.py` draws models for it."""
 
 

@@ -6,6 +6,7 @@ Slow: Triton's interpreter takes milliseconds an operation of a program.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from sterna.api import load_source
 from sterna.dialects.weights import RandomStore
-from sterna.frontends.checkpoint import import_hgrn_bit
+from sterna.frontends.checkpoint import import_bitnet, import_hgrn_bit
 from sterna.frontends.models.hgrn_bit_config import HGRNBitConfig
+from tests.bitnet_checkpoints import ONLINE
 from tests.gpu_texts import Texts, emit
 
 pytestmark = pytest.mark.slow
@@ -60,3 +62,14 @@ def test_texts_of_the_shipped_model(texts: Texts, tmp_path: Path) -> None:
     imported = load_source(CHECKPOINT, None)
     model = emit(imported.module, imported.weights, tmp_path)
     assert texts.differences(model, [[1, 50], [2, 900]], steps=1) == []
+
+
+def test_texts_of_a_transformer_alone_and_together_take_different_kernels(
+    texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sterna.targets.triton.attention.FEW_ROWS", 3)
+    config = replace(ONLINE, num_hidden_layers=1, num_key_value_heads=1)
+    imported = import_bitnet(config, context=24)
+    model = emit(imported, RandomStore(config.tensor_shapes()), tmp_path)
+    assert "if batch.length == 1 or batch.rows <= 3:" in (model / "kernels.py").read_text()
+    assert texts.differences(model, [[1, 50, 7], [2, 40, 3]], steps=1) == []

@@ -52,6 +52,17 @@ def test_lane_sum_adds_in_the_stated_order(x: F32, lanes: int) -> None:
     assert total.tolist() == [plain_lane_sum(list(row), lanes) for row in x]
 
 
+@given(rows(columns=st.integers(1, 70)), st.sampled_from([4, 16, 64]))
+def test_block_sum_adds_sums_of_blocks_in_order(x: F32, block: int) -> None:
+    def plain(values: list[np.float32]) -> np.float32:
+        first, *others = (plain_lane_sum(values[n : n + block], 4) for n in range(0, len(values), block))
+        for other in others:
+            first = np.float32(first + other)
+        return first
+
+    assert numerics.block_sum(x, block, 4).tolist() == [plain(list(row)) for row in x]
+
+
 @given(rows(st.floats(-1e3, 1e3, width=32)))
 def test_lane_sum_is_near_the_exact_sum(x: F32) -> None:
     for row, total in zip(x, numerics.lane_sum(x), strict=True):

@@ -91,7 +91,7 @@ gains(%vector, %one : tensor<8xf32>, tensor<8xf32>) eps = 1.000000e-08 quantize_
 %r, %s = ternary.positions %start of %tokens capacity = 9 : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
 %r = ternary.rotate %x by %angles, %angles : tensor<?x8xf32>, tensor<?x2xf32>
 %r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
-scale = 5.000000e-01 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+scale = 5.000000e-01 block = 16 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
 %r = ternary.elementwise(%y, %short, %scale : tensor<?x6xf32>, tensor<6xf32>, tensor<f32>) { \
 ^bb0(%a: f32, %b: f32, %c: f32): \
 %d = arith.mulf %a, %b : f32 \
@@ -173,26 +173,32 @@ WRONG = """
 %r = ternary.rotate %q by %angles, %angles : tensor<?x8xi8>, tensor<?x2xf32>
     x is
 %r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 3 \
-scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+scale = 1.0 block = 16 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
     3 heads of keys divide 4
 %r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 4 \
-scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+scale = 1.0 block = 16 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
     k is tensor<?x8xf32>
 %r, %s, %t = ternary.attention %y, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
-scale = 1.0 lanes = 16 : tensor<?x6xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+scale = 1.0 block = 16 lanes = 16 : tensor<?x6xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
     4 heads divide the 6 columns
 %r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %half, %half heads = 4 kv_heads = 2 \
-scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<?x4xf32>
+scale = 1.0 block = 16 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<?x4xf32>
     static number of rows
 %r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %w, %w heads = 4 kv_heads = 2 \
-scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<6x8xf32>
+scale = 1.0 block = 16 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<6x8xf32>
     keys is tensor<6x4xf32>
 %r, %s, %t = ternary.attention %x, %half, %half at %step cache %cache, %cache heads = 4 kv_heads = 2 \
-scale = 1.0 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xf32>, tensor<9x4xf32>
+scale = 1.0 block = 16 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xf32>, tensor<9x4xf32>
     positions is
 %r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
-scale = 1.0 lanes = 3 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+scale = 1.0 block = 16 lanes = 3 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
     power of two
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
+scale = 1.0 block = 24 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+    a block is a power of two of rows
+%r, %s, %t = ternary.attention %x, %half, %half at %tokens cache %cache, %cache heads = 4 kv_heads = 2 \
+scale = 1.0 block = 8 lanes = 16 : tensor<?x8xf32>, tensor<?x4xf32>, tensor<?xi64>, tensor<9x4xf32>
+    no fewer than lanes
 %r = ternary.embedding %tokens, %one : tensor<?xi64>, tensor<8xf32> -> tensor<?x8xf32>
     two axes
 %r = ternary.embedding %tokens, %table : tensor<?xi64>, tensor<9x8xf16> -> tensor<?x9xf32>

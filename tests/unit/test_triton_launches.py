@@ -1,4 +1,5 @@
 """What the launches of the shipped model compile to, for GPUs that are not here: a step of a text, and a long prompt.
+And those of attention, with the published transformer's heads.
 
 Slow: Triton compiles some thirty kernels for each GPU, a second or two each.
 """
@@ -7,16 +8,21 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from sterna.api import load_source
+from sterna.dialects.weights import RandomStore
+from sterna.frontends.checkpoint import import_bitnet
 from sterna.lowering import lower
 from sterna.plugins import find_target
 from sterna.targets.triton.engine import load_file
+from tests.bitnet_checkpoints import ONLINE
 from tests.gpu_launches import Launch, compiled_launches
+from tests.gpu_texts import emit
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +57,40 @@ def ampere(emitted: Path) -> list[Launch]:
 @pytest.fixture(scope="module", params=["cuda:80", "cuda:90"])
 def launches(request: pytest.FixtureRequest) -> list[Launch]:
     return request.getfixturevalue({"cuda:80": "ampere", "cuda:90": "hopper"}[request.param])
+
+
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One group of the published model's heads: four that share keys of 128 columns, and 4096 rows of cache."""
+    config = replace(
+        ONLINE,
+        hidden_size=512,
+        num_hidden_layers=1,
+        num_key_value_heads=1,
+        max_position_embeddings=4096,
+    )
+    module, weights = import_bitnet(config), RandomStore(config.tensor_shapes())
+    return emit(module, weights, tmp_path_factory.mktemp("transformer")) / "kernels.py"
+
+
+ATTENTION = ("positions", "rotate", "write_cache", "attention", "turn_keys")
+
+
+@pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
+def test_attention_shares_what_it_loads_and_keeps_its_sums_in_registers(transformer: Path, isa: str) -> None:
+    launches = compiled_launches(load_file(transformer), isa, CALLS, (), only=ATTENTION)
+    for each in launches:
+        assert resources(each) == (0, 0), each.name
+        assert not re.search(FORBIDDEN, each.texts["ptx"]), each.name
+        assert isa != "cuda:90" or each.texts["ptx"].count("griddepcontrol.wait") == 1, each.name
+    of_step = ("attention_scores_0", "attention_sums_0", "attention_total_0")
+    texts = {each.name: each.texts["ptx"] for each in launches}
+    assert texts.keys() >= {*of_step, "turn_keys_0", "attention_0"}
+    scores, sums, total = (texts[name] for name in of_step)
+    # Of a piece of 64 keys every thread loads eight times two vectors, and no more for the four heads that share them.
+    assert len(re.findall(r"ld\.global\.v4\.b32", scores)) == 8 * (2 + 4)
+    assert len(re.findall(r"ld\.global\.v4\.b32", sums)) == 8 * 2
+    assert "ld.global.v4.b32" in total
 
 
 def products(launches: list[Launch], *, many: bool) -> list[Launch]:

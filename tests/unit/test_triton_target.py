@@ -253,12 +253,10 @@ def test_products_load_16_bytes_at_once_and_use_what_multiplies_bytes(isa: str, 
 @pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
 def test_no_kernel_spills_or_takes_a_rounding_away(isa: str) -> None:
     """Slow: the same."""
-    attention = PlannedProgram(Heads(5, 4, 128, 4096).text(), {})
     programs = (
         *(layers(1, 1024, each) for each in ENCODINGS),
         norm_quantize(2560, norm_of_norm=True),
         scan(2560),
-        attention,
         dense(2560, 4096),
     )
     for program in programs:

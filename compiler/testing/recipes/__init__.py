@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sterna.testing.drawing import Drawing
-from sterna.testing.recipes import elementwise, reductions, shapes, ternary
+from sterna.testing.recipes import cached, elementwise, reductions, shapes, ternary
 from sterna.testing.recipes.idioms import IDIOMS
 
 Recipe = Callable[[Drawing], None]
@@ -15,6 +15,7 @@ RECIPES: dict[str, Recipe] = {
     **shapes.RECIPES,
     **reductions.RECIPES,
     **ternary.RECIPES,
+    **cached.RECIPES,
 }
 """Every operation that the interpreter runs, but for fixed point. The plainest come first: failures shrink to them."""
 
