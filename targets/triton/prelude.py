@@ -119,7 +119,6 @@ def minimum_number(x, y):
 
 
 @triton.jit
-@triton.jit
 def rows_ahead(x, at, ROW: tl.constexpr, inside, left, NEUTRAL: tl.constexpr, COUNT: tl.constexpr):
     """The elements `at` of COUNT rows, all asked for before one is used; NEUTRAL where only `left` are there."""
     found = ()
