@@ -26,10 +26,10 @@ demo: $(VENV)/run.stamp ## compile the trained checkpoint and let it write
 	$(BIN)/sterna run $(ARTIFACT) --prompt "ROMEO:" --seed 1
 
 test: lint types tools ## everything that CI does: lint, types, all tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: lint types ## what pre-commit runs: lint, types and the quick tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/unit tests/test_filecheck.py
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" tests/unit tests/test_filecheck.py
 
 lint: $(VENV)/dev.stamp ## ruff: rules and format
 	$(BIN)/ruff check
@@ -47,7 +47,7 @@ tools: ## Debian packages that the tests need: an emulator for AVX-512, a browse
 	if [ -n "$$missing" ]; then $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -qq -y $$missing >/dev/null; fi
 
 explore: $(VENV)/dev.stamp ## the property tests on other examples than those of `make test`, and three times as many
-	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=explore tests/property tests/unit
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --hypothesis-profile=explore tests/property tests/unit
 
 fuzz: $(VENV)/fuzz.stamp ## fuzz the readers of files and the compiler for BUDGET seconds
 	$(BIN)/python -m tests.fuzz --seconds $(BUDGET)
