@@ -121,7 +121,7 @@ def gemlite_seconds(shape: dict[str, int], seconds: Timer) -> float:
     )
     weights = torch.randint(0, 3, (columns, hidden), dtype=torch.uint8)
     scales = torch.ones(columns, 1, dtype=torch.float16)
-    linear.pack(weights, scales, torch.ones_like(scales), None)
+    linear.pack(weights, scales, 1, None)  # of a channel one scale, and a zero of 1
     x = torch.randn(1, hidden, dtype=torch.float16)
     return seconds(graph_of(lambda: linear(x)).replay)
 
