@@ -30,11 +30,11 @@ def emit_for(op: scf.ForOp, host: Host, emit_block: EmitBlock) -> None:
     names = [host.names.new(value.name_hint or "carried") for value in op.results]
     first, end, step = (on_host(value, host, op) for value in (op.lb, op.ub, op.step))
     bounds = [end] if (first, step) == ("0", "1") else [first, end, step]
-    turn = host.names.new(number.name_hint or "turn")
+    turn = host.names.new(number.name_hint or "turn") if number.uses else "_"
     host.lines += [
         *comment(op),
         *assigned(f"{', '.join(names)} = ", given, depth=1 + host.depth),
-        f"for {turn if number.uses else chr(95)} in range({', '.join(bounds)}):",
+        f"for {turn} in range({', '.join(bounds)}):",
     ]
     host.numbers[number] = turn
     host.values |= dict(zip(carried, names, strict=True))
