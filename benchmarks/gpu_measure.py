@@ -372,6 +372,19 @@ def floors_in(folder: Path) -> Results:
     return json.loads(path.read_text()).get("floors", {}) if path.exists() else {}
 
 
+def decoder_of(module: Any, weights: Any, device: Any, texts: int = 1) -> Any:
+    """With its step in a graph. The peak of memory is counted from before that, and after kernels are tuned."""
+    import torch
+
+    decoder = module.Decoder(weights, device, texts)
+    decoder.launch()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    decoder.capture()
+    return decoder
+
+
 def measure_variant(folder: Path, name: str, plan: Results, device: Any, record: Record) -> None:
     """A step of one text."""
     import torch
@@ -382,8 +395,7 @@ def measure_variant(folder: Path, name: str, plan: Results, device: Any, record:
     on_device = [weight for weight in weights.values() if weight.device.type == device.type]
     trits = sum(weight.numel() for weight in weights.values() if weight.dtype == torch.uint8)
     record.put(sum(weight.numel() * weight.element_size() for weight in on_device), "weights_bytes")
-    decoder = module.Decoder(weights, device)
-    decoder.capture()
+    decoder = decoder_of(module, weights, device)
     time = timer(plan)(decoder.step)
     record.put(time, "seconds")
     record.put(trits / copying / time if copying else None, "of_floor")
@@ -409,10 +421,7 @@ def measure_model(folder: Path, size: str, plan: Results, device: Any, record: R
     record.put(trits / copying if copying else None, "floor_seconds")
     check_ways(module, weights, shape, device, record)
     for texts in plan["texts"]:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        decoder = module.Decoder(weights, device, texts)
-        decoder.capture()
+        decoder = decoder_of(module, weights, device, texts)
         time = seconds(decoder.step)
         found = {
             "seconds": time,
