@@ -119,7 +119,7 @@ def prepare(folder: Path, plan: Results) -> None:
 
     targets = {format: configured_target("triton", {"encoding": format}) for format in EncodingAttr.FORMATS}
     folder.mkdir(parents=True, exist_ok=True)
-    tiny = HGRNBitConfig(vocab_size=300, hidden_size=64, num_hidden_layers=2)
+    tiny = HGRNBitConfig(vocab_size=300, hidden_size=64, num_hidden_layers=1)
     configs = {"tiny": tiny} if plan["rehearsal"] else {size: PUBLISHED[size] for size in PUBLISHED_SIZES}
     tokens = np.random.default_rng(0).integers(0, 1024, 2 if plan["rehearsal"] else TOKENS)
     states = [np.zeros(256, np.float32)] * 4

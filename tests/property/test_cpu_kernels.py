@@ -152,6 +152,29 @@ def test_norms_and_quantization(isa: str, data: st.DataObject) -> None:
 
 
 @ISA
+@pytest.mark.parametrize("lanes", [16, 32, 128])
+def test_a_norm_sums_in_its_lanes_and_nothing_past_the_last_column(isa: str, lanes: int) -> None:
+    """Past it lie threes. Nineteen blocks of 16, the last of which has 12 columns."""
+    columns = 300
+    x, g = f"tensor<?x{columns}xf32>", f"tensor<{columns}xf32>"
+    text = f"""
+      ternary.weight @g : {g}
+      func.func @forward(%x : {x}) -> {x} {{
+        %g = ternary.load @g : {g}
+        %s = ternary.elementwise (%x : {x}) {{
+        ^bb0(%a : f32):
+          %c = arith.constant 3.0 : f32
+          %sum = arith.addf %a, %c : f32
+          ternary.yield %sum : f32
+        }} -> {x}
+        %y = ternary.rms_norm %s, %g eps = 1.0e-6 lanes = {lanes} : {x}, {g}
+        func.return %y : {x}
+      }}"""
+    rows = np.random.default_rng(lanes).standard_normal((8, columns), np.float32)
+    PlannedProgram(text, {"g": gains("g", columns)}).check([rows], isa=isa, threads=1)
+
+
+@ISA
 @RUNS
 @given(data=st.data())
 def test_scan_carries_its_state_from_piece_to_piece(isa: str, data: st.DataObject) -> None:
