@@ -175,9 +175,12 @@ def _caches(entry: func.FuncOp, functions: Mapping[str, func.FuncOp]) -> set[SSA
 
 def token_limit(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:
     """Rows of the smallest table that the value looks up in, here or in a function that it is passed to."""
-    readers = [op for op, _ in uses_through_calls(value, functions)]
-    tables = [tensor(op.table) for op in readers if isinstance(op, EmbeddingOp)]
-    return min((table.get_shape()[0] for table in tables), default=None)
+    found = [
+        tensor(op.table).get_shape()[0]
+        for op, number in uses_through_calls(value, functions)
+        if isinstance(op, EmbeddingOp) and number == 0
+    ]
+    return min(found, default=None)
 
 
 def text_capacity(value: SSAValue, functions: Mapping[str, func.FuncOp]) -> int | None:

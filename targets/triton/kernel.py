@@ -27,7 +27,7 @@ from xdsl.ir import Attribute, Operation, SSAValue
 
 from sterna.dialects.encodings import EncodingAttr, encoding_of, is_trits
 from sterna.dialects.errors import CompileError, describe_location
-from sterna.dialects.layout import row_elements
+from sterna.dialects.layout import ROW_ELEMENTS, row_elements
 from sterna.dialects.ternary import tensor
 from sterna.targets.triton.region import Region
 from sterna.targets.triton.region import number_text as number_text
@@ -235,6 +235,7 @@ class Builder:
     """Numbers that other operations compute, and this kernel for itself (`scalars.py`)."""
     constants: list[Param] = field(default_factory=list[Param])
     uses_rows: bool = False
+    given_length: str | None = None
 
     def pointer(self, value: SSAValue, name: str, op: Operation) -> str:
         """The parameter for where a tensor lies."""
@@ -256,6 +257,12 @@ class Builder:
         """The number of rows, which only the call knows."""
         self.uses_rows = True
         return "rows"
+
+    def length(self) -> str:
+        """T, where `rows` are those of all leading axes."""
+        if self.given_length is None:
+            self.given_length = self.new_pointer("length", "i32", "batch.rows")
+        return self.given_length
 
     def constant(self, name: str, example: int | bool) -> str:
         self.constants.append(Param(name, "constexpr", example))
@@ -328,12 +335,21 @@ def encoding(weight: SSAValue, op: Operation) -> EncodingAttr:
     return found
 
 
-def number_of_row(value: SSAValue, pointer: str, t: str = "t") -> str:
-    """The address of what a tensor has for row number t of all: the last of its axes is padded, if there are others."""
+def number_of_row(value: SSAValue, pointer: str, b: Builder) -> str:
+    """The address of what a tensor has for row number t of all: the last of its axes is padded, if there are others.
+
+    Numbers are of 4 or 8 bytes: their rows are whole `ROW_ELEMENTS`.
+    """
     shape = Shape.of(value)
-    if len(shape.sizes) < 2 or shape.columns == shape.row:
-        return f"{pointer} + {t}"
-    return f"{pointer} + {t} // {shape.columns} * {shape.row} + {t} % {shape.columns}"
+    if len(shape.sizes) < 2:
+        return f"{pointer} + t"
+    columns, row = shape.columns, str(shape.row)
+    if columns is None:
+        columns = b.length()
+        row = f"(({columns} + {ROW_ELEMENTS - 1}) // {ROW_ELEMENTS} * {ROW_ELEMENTS})"
+    elif columns == shape.row:
+        return f"{pointer} + t"
+    return f"{pointer} + t // {columns} * {row} + t % {columns}"
 
 
 def next_power_of_2(number: int) -> int:

@@ -138,7 +138,7 @@ class Product:
         pointer = self.builder.pointer(value, "step", self.op)
         if not Shape.of(value).sizes:
             return f"tl.load({pointer})"
-        return f"tl.load({number_of_row(value, pointer)}, mask=t < rows, other=0)[:, None]"
+        return f"tl.load({number_of_row(value, pointer, self.builder)}, mask=t < rows, other=0)[:, None]"
 
     def channel_number(self, value: SSAValue) -> str:
         pointer = self.builder.pointer(value, "scale", self.op)

@@ -248,9 +248,8 @@ class RowKernel:
         b = self.builder
         tokens, table = b.pointer(op.tokens, "tokens", op), b.pointer(op.table, "table", op)
         row = Shape.of(op.table).row
-        token = b.assign(
-            "token", f"tl.load({number_of_row(op.tokens, tokens) if self.leading else tokens}).to(tl.int64)"
-        )
+        at = number_of_row(op.tokens, tokens, b) if self.leading else tokens
+        token = b.assign("token", f"tl.load({at}).to(tl.int64)")
         found = f"tl.load({table} + {token} * {row} + k{self.masks()})"
         self.define(op.result, b.assign("looked_up", b.call("as_float", found)), op)
 
@@ -294,7 +293,8 @@ class RowKernel:
     def row_number(self, value: SSAValue, op: Operation) -> str:
         """One number a row, or one for all."""
         pointer = self.builder.pointer(value, "step", op)
-        return f"tl.load({number_of_row(value, pointer)})" if Shape.of(value).sizes else f"tl.load({pointer})"
+        at = number_of_row(value, pointer, self.builder) if Shape.of(value).sizes else pointer
+        return f"tl.load({at})"
 
     def emit_quantize(self, op: QuantizeOp) -> None:
         b, x = self.builder, self.tile(op.x, op)
@@ -312,7 +312,7 @@ class RowKernel:
         q_pointer, step_pointer = b.pointer(out, "q", op), b.pointer(step, "step", op)
         mask = f", mask=k < {row}" if row != self.block else ""
         b.lines.append(f"tl.store({self.at(out, q_pointer)} + k, {q}{mask})")
-        at = number_of_row(step, step_pointer) if self.leading else step_pointer
+        at = number_of_row(step, step_pointer, b) if self.leading else step_pointer
         b.lines.append(f"tl.store({at}, tl.div_rn({d}, 127.0))")
 
     def emit_norm_quantize(self, op: NormQuantizeOp) -> None:

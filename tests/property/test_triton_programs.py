@@ -64,6 +64,29 @@ GROUPS = (("", 6, 9, 6), ("?x", 6, 300, 3), ("?x3x", 18, 20, 2), ("", 5, 257, 1)
 """Rows, channels, columns and groups: of one channel, of few, of enough for tensor cores; rows of more than a tile."""
 
 
+@pytest.mark.parametrize("rows", [1, 3, 17])
+@pytest.mark.parametrize("leading", ["2x?", "?x2", "2x?x?"])
+def test_a_number_of_each_row_lies_where_its_axes_say(leading: str, rows: int) -> None:
+    """Rows of tokens and of steps are padded, also where they are T long."""
+    x, q, s, t, w = (f"tensor<{leading}{end}>" for end in ("x6xf32", "x6xi8", "xf32", "xi64", "x6xi32"))
+    sizes = [rows if size == "?" else int(size) for size in leading.split("x")]
+    random = np.random.default_rng(rows)
+    check(
+        f"""func.func @forward(%x : {x}, %t : {t}, %table : tensor<2x6xf32>, %acc : {w}, %scale : tensor<f32>)
+            -> ({q}, {s}, {x}, {x}) {{
+          %q, %s = ternary.quantize %x eps = 1.0e-05 : {x} -> {q}, {s}
+          %y = ternary.embedding %t, %table : {t}, tensor<2x6xf32> -> {x}
+          %z = ternary.dequantize %acc, %s, %scale : {w}, {s}, tensor<f32> -> {x}
+          func.return %q, %s, %y, %z : {q}, {s}, {x}, {x}
+        }}""",
+        random.standard_normal((*sizes, 6), np.float32),
+        random.integers(0, 2, sizes),
+        random.standard_normal((2, 6), np.float32),
+        random.integers(-99, 99, (*sizes, 6), np.int32),
+        np.array(0.5, np.float32),
+    )
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("element", ["i8", "f32"])
 def test_accumulate_adds_each_group(element: str, encoding: str) -> None:
