@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +69,7 @@ def measure(
 ) -> None:
     """Of one layer: a step at the end of the context, beside the floor of reading it, and a prompt that fills it."""
     import torch
+    from gpu_measure import floors_in, same
 
     sizes = plan["attention"]
 
@@ -81,8 +81,7 @@ def measure(
     for rows, start in calls(sizes):
         found, *_ = module.forward(module.Batch(1, rows, device), {}, *on_device(rows, start))
         wanted = torch.from_numpy(expected[f"{rows} at {start}"]).to(device)
-        right = bool((found.contiguous().view(torch.int32) == wanted.view(torch.int32)).all())
-        put(right, "checks", f"{rows} rows at {start} of {sizes['context']}")
+        put(same(found, wanted), "checks", f"{rows} rows at {start} of {sizes['context']}")
 
     context = sizes["context"]
     *given, start, keys, values = on_device(1, context - 1)
@@ -102,9 +101,7 @@ def measure(
     with torch.cuda.graph(graph):
         steps()
     time = seconds(graph.replay) / count
-    path = folder / "floors.json"
-    floor: Results = json.loads(path.read_text()).get("floors", {}) if path.exists() else {}
-    reading = floor.get("read_bytes_per_second")
+    reading = floors_in(folder).get("read_bytes_per_second")
     put({"seconds": time, "of_reading": size / time / reading if reading else None}, "step")
     rows = plan["prompt"]
     *given, start, keys, values = on_device(rows, 0)

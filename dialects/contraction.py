@@ -1,4 +1,4 @@
-"""Products summed over one loop: what a `linalg.generic` that reduces may be.
+"""Products summed over one loop: what a `linalg.generic` that reduces may be. And what a `linalg.reduce` combines by.
 
     linalg.generic {indexing_maps = [(b, t, m, k) -> (b, t, k), (b, t, m, k) -> (m, k), (b, t, m, k) -> (b, t, m)],
                     iterator_types = ["parallel", "parallel", "parallel", "reduction"]}
@@ -96,3 +96,12 @@ def _unwiden(factor: SSAValue) -> tuple[SSAValue, Widening]:
             return widening.input, arith.ExtUIOp
         case _:
             return factor, None
+
+
+def only_op(block: Block) -> Operation | None:
+    """The operation of a region that combines its two arguments, in either order, by one operation."""
+    first, last = block.first_op, block.last_op
+    if first is None or last is None or first.next_op is not last or len(block.args) != 2:
+        return None
+    combines = tuple(first.operands) in (tuple(block.args), tuple(reversed(block.args)))
+    return first if combines and tuple(last.operands) == tuple(first.results) else None

@@ -27,11 +27,11 @@ from xdsl.interpreter import (
     impl_terminator,
     register_impls,
 )
-from xdsl.ir import Block, Operation
+from xdsl.ir import Operation
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
 from sterna.dialects import numerics
-from sterna.dialects.contraction import Widening, loops_of, match_contraction
+from sterna.dialects.contraction import Widening, loops_of, match_contraction, only_op
 from sterna.dialects.errors import CompileError
 from sterna.dialects.semantics.arith import (
     extend_signed,
@@ -69,15 +69,6 @@ ORDER_FREE: dict[type[Operation], Any] = {
     arith.OrIOp: np.bitwise_or,
     arith.XOrIOp: np.bitwise_xor,
 }
-
-
-def only_op(block: Block) -> Operation | None:
-    """The operation of a region that combines its two arguments, in either order, by one operation."""
-    first, last = block.first_op, block.last_op
-    if first is None or last is None or first.next_op is not last or len(block.args) != 2:
-        return None
-    combines = tuple(first.operands) in (tuple(block.args), tuple(reversed(block.args)))
-    return first if combines and tuple(last.operands) == tuple(first.results) else None
 
 
 def halve(values: Array, function: Any) -> Array:

@@ -18,10 +18,10 @@ from xdsl.dialects import arith
 from xdsl.dialects.builtin import f32
 from xdsl.dialects.linalg import ops as linalg
 from xdsl.dialects.linalg.attrs import IteratorType
-from xdsl.ir import Attribute, Block, Operation, SSAValue
+from xdsl.ir import Attribute, SSAValue
 from xdsl.ir.affine import AffineDimExpr, AffineMap
 
-from sterna.dialects.contraction import Widening, match_contraction
+from sterna.dialects.contraction import Widening, match_contraction, only_op
 from sterna.dialects.errors import CompileError
 from sterna.dialects.numerics import LANES
 from sterna.targets.cpu import instructions as v
@@ -449,12 +449,3 @@ def emit_reduce(op: linalg.ReduceOp, frame: Frame) -> None:
             emit_order_free(nest, body, idempotent=True)
         case _:
             emit_in_order(nest, body)
-
-
-def only_op(block: Block) -> Operation | None:
-    """The operation of a region that combines its two arguments, in either order, by one operation."""
-    first, last = block.first_op, block.last_op
-    if first is None or last is None or first.next_op is not last or len(block.args) != 2:
-        return None
-    combines = tuple(first.operands) in (tuple(block.args), tuple(reversed(block.args)))
-    return first if combines and tuple(last.operands) == tuple(first.results) else None

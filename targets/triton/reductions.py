@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from xdsl.dialects import arith
 from xdsl.dialects.linalg import ops as linalg
-from xdsl.ir import Block, Operation
+from xdsl.ir import Block
 
+from sterna.dialects.contraction import only_op
 from sterna.targets.triton.kernel import Host, Shape
 from sterna.targets.triton.loops import Loops, finish
 
@@ -100,12 +101,3 @@ def emit_reduce(op: linalg.ReduceOp, host: Host) -> None:
     if None in kernel.inner:
         total = f"tl.where({kernel.length} == 0, {kernel.init}, {total})"
     finish(kernel, op.results, [total])
-
-
-def only_op(block: Block) -> Operation | None:
-    """The operation of a region that combines its two arguments, in either order, by one operation."""
-    first, last = block.first_op, block.last_op
-    if first is None or last is None or first.next_op is not last or len(block.args) != 2:
-        return None
-    combines = tuple(first.operands) in (tuple(block.args), tuple(reversed(block.args)))
-    return first if combines and tuple(last.operands) == tuple(first.results) else None
