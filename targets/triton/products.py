@@ -27,13 +27,20 @@ from sterna.targets.triton.scan import allocate_states
 from sterna.targets.triton.source import Param, call, indented
 
 SWITCHES = {"ALONE": "batch.alone", "STEP": "batch.length == 1"}
-"""Constants that some kernels have. Is a call's only row computed by its products? Does it have one token of each text,
-so that a product computes the states that follow?"""
+"""Constants that only some kernels have. Does a call have a single row, which its products compute themselves? One
+token of each text, so that they compute the states that follow?"""
 
-FEW_ROWS = {"ROWS": 1, "CHANNELS": 8, "TILES": 4, "SPLIT": 1, "MANY": False, "DP4A": True}
-MANY_ROWS = {"ROWS": 64, "CHANNELS": 128, "TILES": 1, "SPLIT": 1, "MANY": True, "DP4A": True}
-FEW_ROWS |= dict.fromkeys(SWITCHES, True)
-MANY_ROWS |= dict.fromkeys(SWITCHES, False)
+FEW_ROWS = {
+    "ROWS": 1,
+    "CHANNELS": 8,
+    "TILES": 4,
+    "SPLIT": 1,
+    "MANY": False,
+    "ALONE": True,
+    "STEP": True,
+    "DP4A": True,
+}
+MANY_ROWS = {**FEW_ROWS, "ROWS": 64, "CHANNELS": 128, "TILES": 1, "MANY": True, "ALONE": False, "STEP": False}
 """The constants of a kernel, as an example of each way that it has."""
 
 LAST = (Param("partial", "*i32"), Param("arrived", "*i32"), Param("rows", "i32"), Param("many_as", "i32"))
