@@ -76,7 +76,7 @@ def compile_kernels(planned: ModuleOp, isa: str) -> Iterator[Compiled]:
         path = Path(folder) / "kernels.py"
         path.write_text(emitter.text(), encoding="utf-8")
         module: Any = load_file(path)
-        constant = type(module.OVERLAP)
+        constant: Any = import_triton("triton.language").constexpr
         module.PTX = constant(target.backend == "cuda")
         module.OVERLAP = constant(target.backend == "cuda" and target.arch >= 90)
         for name, kernel in emitter.file.kernels.values():

@@ -1,5 +1,5 @@
 # pyright: basic, reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false, reportCallIssue=false
-# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportAttributeAccessIssue=false, reportAssignmentType=false
 """The vocabulary of emitted files, like `prelude.py`: products of int8 rows with packed trits, in both encodings.
 
 Those for few rows take 32-bit words of trits and `dp4a`; those for many unpack int8 tiles for the tensor cores. Weights

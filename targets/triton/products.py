@@ -78,8 +78,9 @@ def emit_project(op: ProjectOp, host: Host, row: RowFunction | None = None) -> N
         b.assign("y", f"{total}.to(tl.float32) * ({steps[read]} * {scale})")
         for read, total, scale in zip(reads, totals, scales, strict=True)
     ]
-    yielded = dict(zip(op.outs, b.region().run(op.body.block, [*sums, *extras]), strict=True))
-    for value, text in yielded.items():
+    yielded: dict[SSAValue, str] = {}
+    for value, text in zip(op.outs, b.region().run(op.body.block, [*sums, *extras]), strict=True):
+        yielded[value] = text
         kernel.store(value, text)
     if scan is not None:
         kernel.step(scan, yielded[scan.f], yielded[scan.i], init)
