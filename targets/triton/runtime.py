@@ -134,7 +134,7 @@ MANY = [
         (64, 64, 4, 3),
         (128, 64, 8, 3),
         (256, 64, 8, 1),
-        (128, 128, 8, 2),
+        (128, 128, 8, 1),
     )
 ]
 """And for many, each with the most products whose sums fit in registers. Larger blocks read less for the same work."""
