@@ -45,7 +45,7 @@ from sterna.targets.triton.source import (
     listed,
 )
 
-VOCABULARY = ("prelude.py", "sums.py", "integers.py", "trits.py")
+VOCABULARY = ("prelude.py", "sums.py", "integers.py", "trits.py", "rotation.py")
 """Files of functions that kernels call."""
 
 COPIED = ("runtime.py", *VOCABULARY, "decoding.py")

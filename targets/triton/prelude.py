@@ -257,14 +257,24 @@ def fetch(
 
 
 @triton.jit
+def arrives_last(counter, count):
+    """Whether this program is the last of `count` to count itself; what all of them wrote before is then there.
+
+    The barrier puts what every thread wrote before the addition, which one thread makes for all: it releases that, and
+    acquires what the others released. Its result goes to all threads through another barrier.
+    """
+    tl.debug_barrier()
+    return tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu") == count - 1
+
+
+@triton.jit
 def is_last_of(arrived, SPLIT: tl.constexpr):
     """Whether this program is the last of those that share its channels; what the others added before is then there.
 
     The sums are of integers, so the order in which programs arrive changes no bit.
     """
-    tl.debug_barrier()
     counter = arrived + tl.program_id(0)
-    is_last = tl.atomic_add(counter, 1) == SPLIT - 1
+    is_last = arrives_last(counter, SPLIT)
     tl.store(counter, 0, mask=is_last)
     return is_last
 
