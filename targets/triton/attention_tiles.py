@@ -108,7 +108,7 @@ class ManyRows:
         b.lines += [
             "head = tl.program_id(0)",
             f"t = (tl.program_id(1).to(tl.int64) * {WRITTEN} + tl.arange(0, {WRITTEN}))[:, None]",
-            f"there = t < {b.rows()}",
+            f"there = t < {b.rows() if past.static_rows is None else past.static_rows}",
         ]
         body = [
             f"p = tl.load({positions} + t, mask=there, other=-1)",

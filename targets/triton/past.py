@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xdsl.dialects import scf, tensor
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import SSAValue
 
 from sterna.dialects.ternary import AttentionOp, RotateOp
 from sterna.targets.triton.kernel import Builder, Host, Shape, number_text, place
@@ -144,24 +143,18 @@ class Past:
 
 
 def rotation_of(value: SSAValue) -> RotateOp | None:
-    """What turns queries or keys, if attention is what reads them, and their heads are its heads."""
+    """What turns queries or keys, if attention alone reads what it gives, and their heads are its heads."""
     turn, uses = value.owner, list(value.uses)
     if not isinstance(turn, RotateOp) or len(uses) != 1:
         return None
     reader = uses[0].operation
-    if not isinstance(reader, AttentionOp) or value not in (reader.q, reader.k):
+    if (
+        not isinstance(reader, AttentionOp)
+        or value not in (reader.q, reader.k)
+        or reader.parent is not turn.parent
+    ):
         return None
-    same_heads = 2 * turn.half == reader.head_columns
-    return turn if same_heads and nothing_is_written_between(turn, reader) else None
-
-
-def nothing_is_written_between(first: Operation, last: Operation) -> bool:
-    """Whether what the first operation reads is still there for the last: these may write over a tensor's place."""
-    op = first
-    while (op := op.next_op) is not last:
-        if op is None or isinstance(op, tensor.InsertSliceOp | scf.ForOp | scf.IfOp):
-            return False
-    return True
+    return turn if 2 * turn.half == reader.head_columns else None
 
 
 def row_of(value: SSAValue) -> int:

@@ -476,9 +476,30 @@ MUTANTS = (
     ),
     Mutant(
         "targets/triton/attention_blocks.py",
-        "tl.range(0, (count + {past.block - 1}) // {past.block}",
-        "tl.range(0, count // {past.block}",
+        "blocks = (count + {past.block - 1}) // {past.block}",
+        "blocks = count // {past.block}",
         "attention on a GPU, few rows: a block that is not full is left out",
+        ATTENTION,
+    ),
+    Mutant(
+        "targets/triton/prelude.py",
+        "== count - 1",
+        "== 0",
+        "attention on a GPU, few rows: the first program to arrive adds the blocks",
+        ATTENTION,
+    ),
+    Mutant(
+        "targets/triton/attention_blocks.py",
+        "tl.maximum(p - t % {length}, first)",
+        "tl.maximum(p, first)",
+        "attention on a GPU, few rows: rows of the call before a row are not written for it",
+        ATTENTION,
+    ),
+    Mutant(
+        "targets/triton/attention_tiles.py",
+        'return f" + {self.first}" if self.first else ""',
+        'return ""',
+        "attention on a GPU, many rows: every piece of a wide head is the first",
         ATTENTION,
     ),
     Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.targets.program import InputError
 from sterna.targets.triton import TritonTarget
+from sterna.targets.triton.emitter import emit_module
 from sterna.testing.arrays import SEEDS, activations
 from tests.cpu_programs import PlannedProgram, isa_names, same_bits
 
@@ -251,7 +253,10 @@ ON_GPU = (
 @cache
 def on_gpu(heads: Heads, few_rows: int) -> PlannedProgram:
     """With kernels for few rows for so many, and of one."""
-    program = PlannedProgram(heads.text(), {})
+    return with_few_rows(PlannedProgram(heads.text(), {}), few_rows)
+
+
+def with_few_rows(program: PlannedProgram, few_rows: int) -> PlannedProgram:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sterna.targets.triton.attention.FEW_ROWS", few_rows)
         assert program.on_triton
@@ -305,6 +310,42 @@ def test_gpu_kernels_of_wide_heads_and_of_keys_in_two_pieces(
     heads = Heads(1, 2, columns, 80, turned=True)
     generator = np.random.default_rng(columns)
     on_gpu(heads, few_rows).check_on_triton(some_rows(heads, generator, start, rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "func.return %y,",
+            "%y_turned = arith.addf %y, %q_turned : tensor<?x16xf32>\nfunc.return %y_turned,",
+        ),
+        ("%q_turned, %k_turned, %v at", "%q_turned, %k_turned, %k_turned at"),
+        ("tensor<?x4xf32>", "tensor<?x2xf32>"),
+    ],
+    ids=["read by something else", "values too", "two pairs of a head's four are another's"],
+)
+def test_what_attention_does_not_turn_itself_has_a_launch(before: str, after: str) -> None:
+    """Slow: the same."""
+    heads = Heads(1, 2, 8, 24, turned=True)
+    assert before in heads.text()
+    program = PlannedProgram(heads.text().replace(before, after), {})
+    assert "def rotate_" not in emit_module(PlannedProgram(heads.text(), {}).module)
+    assert "def rotate_" in emit_module(program.module)
+    inputs = some_rows(heads, np.random.default_rng(1), 5, 3)
+    if "x2x" in after:
+        inputs[4:6] = (angle[:, :2] for angle in inputs[4:6])
+    program.check_on_triton(inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few_rows", [64, 0])
+def test_a_program_of_five_rows(few_rows: int) -> None:
+    """Slow: the same. A number that the kernels know is not one that a call gives."""
+    heads = Heads(1, 2, 8, 24, turned=True)
+    text = re.sub(r"tensor<\?x", "tensor<5x", heads.text())
+    program = with_few_rows(PlannedProgram(text, {}), few_rows)
+    program.check_on_triton(some_rows(heads, np.random.default_rng(2), 5, 5))
 
 
 def test_a_block_that_a_gpu_cannot_hold_is_an_error() -> None:
