@@ -14,6 +14,7 @@ DOT, REDUCTION = "targets/cpu/dot.py", "targets/cpu/reduction.py"
 DOT_B3, BASE_3 = "targets/cpu/dot_b3.py", ("tests/proofs/test_base_3.py",)
 TRITON = ("tests/property/test_triton_kernels.py",)
 ATTENTION = ("tests/property/test_attention.py",)
+GPU_TEXTS = ("tests/property/test_gpu_texts.py",)
 KNOWN = ("tests/unit/test_known_numbers.py",)
 
 MUTANTS = (
@@ -493,7 +494,7 @@ MUTANTS = (
         "tl.maximum(p - t % {length}, first)",
         "tl.maximum(p, first)",
         "attention on a GPU, few rows: rows of the call before a row are not written for it",
-        ATTENTION,
+        GPU_TEXTS,
     ),
     Mutant(
         "targets/triton/attention_tiles.py",

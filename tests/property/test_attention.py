@@ -265,7 +265,7 @@ def with_few_rows(program: PlannedProgram, few_rows: int) -> PlannedProgram:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("few_rows", [64, 0])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.data(), st.sampled_from(ON_GPU))
 def test_gpu_kernels_equal_the_interpreter(few_rows: int, data: st.DataObject, heads: Heads) -> None:
     """Slow: Triton's interpreter takes seconds a call."""
