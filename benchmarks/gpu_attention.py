@@ -1,4 +1,4 @@
-"""The section of `gpu.py` on a layer's attention with a cache: right first, then a step and a prompt of the published sizes."""
+"""The section of `gpu.py` on a layer's attention: right first, then a step and a prompt of the published sizes."""
 
 from __future__ import annotations
 

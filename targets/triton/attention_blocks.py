@@ -210,7 +210,8 @@ class FewRows:
             f"    result = tl.zeros([{self.served}, {size}], tl.float32)",
             f"    for each in tl.range(0, blocks, loop_unroll_factor={UNROLLED}):",
             f"        total += tl.load({weights_at} + each)",
-            f"        result += tl.load({values_at.format('each')}{masked})",
+            f"        summed = {values_at.format('each')}",
+            f"        result += tl.load(summed{masked})",
             f"    place = t * {past.row} + (h * {past.columns})[:, None] + d[None, :]",
             f"    tl.store({out} + place, tl.div_rn(result, total){masked})",
         ]

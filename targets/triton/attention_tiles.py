@@ -231,7 +231,7 @@ class ManyRows:
             f"weight = own + row * {block}",
             f"row = tl.arange(0, {tile.rows})[:, None] * {block} + tl.arange(0, {LANES})[None, :]",
             f"total = tl.zeros({pairs}, tl.float32)",
-            *dict.fromkeys(f"{piece.d} = {across(piece.wide)}" for piece in self.value_pieces()),
+            *dict.fromkeys(line for piece in self.value_pieces() for line in piece.columns),
             *(f"{piece.sums} = {piece.zeros(tile)}" for piece in self.value_pieces()),
             f"for first in range(0, most, {block}):",
             f"    {score}",
@@ -243,6 +243,7 @@ class ManyRows:
             "        sums += tl.load(own + row + k)",
             f"    total += tl.reshape({b.call('halving_trees', 'sums', str(LANES))}, {pairs})",
             f"    end = tl.minimum(most - first, {block})",
+            "    reach = count - first",
             f"    if first + {block} <= least:",
             *indented(self.piece_sums(b, partly=False), 2),
             "    else:",
@@ -263,17 +264,9 @@ class ManyRows:
         stride = str(self.past.cache_row)
         lines: list[str] = []
         for piece in self.value_pieces():
-            of = (
-                "weight",
-                f"value{piece.start} + {piece.within}",
-                "end",
-                "0",
-                "count - first",
-                stride,
-                "1",
-                str(partly),
-            )
-            lines.append(f"{piece.sums} += {b.call('tile_products', *of)}")
+            value = f"value{piece.start} + {piece.within}"
+            products = b.call("tile_products", "weight", value, "end", "0", "reach", stride, "1", str(partly))
+            lines.append(f"{piece.sums} += {products}")
         return lines
 
     def store(self, b: Builder, out: str, inside: str) -> None:
@@ -298,7 +291,7 @@ class ValuePiece:
     @property
     def d(self) -> str:
         """That of whole pieces is one, so that the same registers have their addresses."""
-        return "d" if self.wide == PIECE or not self.first else "d_last"
+        return "d" if self.wide == PIECE or not self.first else "last_d"
 
     @property
     def sums(self) -> str:
@@ -314,8 +307,13 @@ class ValuePiece:
 
     @property
     def within(self) -> str:
+        return f"{self.d}_within" if self.is_wider else self.d
+
+    @property
+    def columns(self) -> list[str]:
         """Where a head is narrower it has its last column several times over."""
-        return f"tl.minimum({self.d}, {self.count - 1})" if self.is_wider else self.d
+        narrower = [f"{self.within} = tl.minimum({self.d}, {self.count - 1})"] if self.is_wider else []
+        return [f"{self.d} = {across(self.wide)}", *narrower]
 
     def zeros(self, tile: Tile) -> str:
         threads = min(self.wide, THREADS)
