@@ -497,6 +497,13 @@ MUTANTS = (
         GPU_TEXTS,
     ),
     Mutant(
+        "targets/triton/attention_blocks.py",
+        'f"    tl.store({self.counter(arrived)} + tl.arange(0, {self.counters}), 0)"',
+        '"    pass"',
+        "attention on a GPU, few rows: programs count on from what was there",
+        GPU_TEXTS,
+    ),
+    Mutant(
         "targets/triton/attention_tiles.py",
         'return f" + {self.first}" if self.first else ""',
         'return ""',
