@@ -9,10 +9,10 @@ It compares the shipped model with Sterna's interpreter bit for bit, token by to
 published transformer's layer too, and products of the published shapes with exact sums. Then, for that layer, a step at
 the end of its context and a prompt that fills it; and for those shapes with random weights: tokens a second of decoding
 for 1 to 256 texts, of a prompt of 4096 tokens, bytes of memory; and of the largest a step with weights in base 3, with
-its embedding table in the host's memory, and with kernels that do not overlap. Beside each stands its floor on this
-device, measured in the same run: packed weights at the bandwidth of copying memory, int8 products at the rate of the
-vendor's library; and what torch does with the same shapes in bf16. Results go to FOLDER/results.json, and a table to
-stdout.
+its embedding table in the host's memory, with kernels that do not overlap, and with launches for norms that products
+compute themselves. Beside each stands its floor on this device, measured in the same run: packed weights at the
+bandwidth of copying memory, int8 products at the rate of the vendor's library; and what torch does with the same shapes
+in bf16. Results go to FOLDER/results.json, and a table to stdout.
 
 Every section is a process of its own, with a time limit, and writes what it has as it has it: a kernel that faults or
 hangs, or a peer that does, costs its own section alone.
@@ -74,7 +74,7 @@ func.func @forward(%q : tensor<?x{k}xi8>, %step : tensor<?xf32>) -> tensor<?x{m}
   func.return %y : tensor<?x{m}xf32>
 }}"""
 """One product, whose parts are known: to compare with exact sums, and to time alone."""
-VARIANTS = ("b3", "host", "apart")
+VARIANTS = ("b3", "host", "apart", "launched")
 """Of the first size: see `gpu_measure.variant`."""
 SECTION_SECONDS = {
     "compile": 240.0,

@@ -41,8 +41,8 @@ def load(path: Path, note: str = "") -> ModuleType:
 
 
 def variant(folder: Path, size: str, kind: str) -> Any:
-    """The file of a model with weights in base 3 (`b3`), whose table stays in the host's memory (`host`), or in which
-    no kernel begins before the one before it has ended (`apart`)."""
+    """The file of a model with weights in base 3 (`b3`), whose table stays in the host's memory (`host`), in which no
+    kernel begins before the one before it has ended (`apart`), or norms have launches of their own (`launched`)."""
     import triton.language as tl
 
     module: Any = load(folder / f"{size}-{'b3' if kind == 'b3' else 'i2'}.py", f"_{kind}")
@@ -51,6 +51,8 @@ def variant(folder: Path, size: str, kind: str) -> Any:
     if kind == "apart":
         module.OVERLAP = tl.constexpr(False)
         module.EXACT.pop("launch_pdl", None)
+    if kind == "launched":
+        module.ROWS_INSIDE = False
     return module
 
 
@@ -141,7 +143,7 @@ def compile_share(folder: Path, plan: Results, number: int, workers: int) -> Non
     several = plan["texts"]
     for size in plan["shapes"]:
         launch_all(load(folder / f"{size}-i2.py"), plan, device, several)
-    for kind in ("b3", "apart"):
+    for kind in ("b3", "apart", "launched"):
         launch_all(variant(folder, next(iter(plan["shapes"])), kind), plan, device, [1], prompt=False)
     for path in sorted(folder.glob("product-*.py")):
         launch_all(load(path), plan, device, several)

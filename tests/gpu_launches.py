@@ -65,7 +65,6 @@ def compiled_launches(
     Of products the configurations of those numbers in `FEW`, and the largest of `MANY` whose sums fit; with `only`,
     the kernels whose names begin so, or as one of them does.
     """
-    import torch
     import triton.language as tl
     from triton.runtime.autotuner import Autotuner
     from triton.runtime.jit import JITFunction
@@ -89,16 +88,40 @@ def compiled_launches(
         for config in several:
             self.fn.run(*args, **options, **config.all_kwargs())
 
-    device = torch.device("meta")
-    size = max(offset + length for offset, length, _ in emitted.WEIGHTS.values())
-    weights = emitted.load_weights(torch.empty(size, dtype=torch.uint8, device=device), device)
     with pytest.MonkeyPatch.context() as patch, driver_of(target_of(isa)):
         patch.setattr(JITFunction, "run", only_compile)
         patch.setattr(Autotuner, "run", some_configurations)
         for texts, length in calls:
-            batch = emitted.Batch(texts, length, device)
-            tokens = torch.zeros(texts * length, dtype=torch.int64, device=device)
-            states = [batch.empty((texts, *shape), dtype) for shape, dtype in emitted.STATES]
-            logits, *_ = emitted.forward(batch, weights, tokens, *states)
-            emitted.likeliest(logits[:texts], tokens[:texts])
+            call(emitted, texts, length)
     return list(found.values())
+
+
+def launches_of(module: ModuleType, texts: int, length: int) -> list[str]:
+    """The kernels of one call of a language model, in their order; nothing is compiled."""
+    from triton.runtime.jit import JITFunction
+
+    found: list[str] = []
+
+    def only_count(self: Any, *args: Any, **options: Any) -> None:
+        found.append(self.fn.__name__)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JITFunction, "run", only_count)
+        for product in vars(module).values():
+            if isinstance(product, module.Product):
+                product.few.configs, product.many.configs = product.few.configs[:1], product.many.configs[:1]
+        call(module, texts, length)
+    return found
+
+
+def call(emitted: Any, texts: int, length: int) -> None:
+    import torch
+
+    device = torch.device("meta")
+    size = max(offset + length for offset, length, _ in emitted.WEIGHTS.values())
+    weights = emitted.load_weights(torch.empty(size, dtype=torch.uint8, device=device), device)
+    batch = emitted.Batch(texts, length, device)
+    tokens = torch.zeros(texts * length, dtype=torch.int64, device=device)
+    states = [batch.empty((texts, *shape), dtype) for shape, dtype in emitted.STATES]
+    logits, *_ = emitted.forward(batch, weights, tokens, *states)
+    emitted.likeliest(logits[:texts], tokens[:texts])

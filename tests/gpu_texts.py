@@ -84,7 +84,8 @@ def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int)
         return [chosen.float(), decoder.logits, *decoder.states]
 
     found: list[str] = []
-    for way in (at_once, continued):
+    # First what writes states over the old ones: a kernel that was tuned before would have nothing to put back.
+    for way in (continued, at_once):
         together = way(given)
         for text in range(len(given)):
             alone = way(given[text : text + 1])

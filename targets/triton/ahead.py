@@ -79,6 +79,8 @@ def compile_kernels(planned: ModuleOp, isa: str) -> Iterator[Compiled]:
         if target.backend == "cuda" and target.arch >= 90:
             module.OVERLAP = type(module.OVERLAP)(True)
         for name, kernel in emitter.file.kernels.values():
+            if kernel.is_function:
+                continue
             function = getattr(module, name)
             for constants in ways(kernel):
                 yield compile_kernel(
@@ -88,7 +90,8 @@ def compile_kernels(planned: ModuleOp, isa: str) -> Iterator[Compiled]:
 
 def ways(kernel: Kernel) -> list[dict[str, Any]]:
     if kernel.tuned:
-        return [dict(FEW_ROWS), dict(MANY_ROWS)]
+        declared = {param.name for param in kernel.params if param.type == "constexpr"}
+        return [{name: way[name] for name in declared} for way in (FEW_ROWS, MANY_ROWS)]
     constants = {param.name: param.value for param in kernel.params if param.type == "constexpr"}
     switches = [name for name, example in constants.items() if isinstance(example, bool)]
     values = (True, False) if switches else (None,)

@@ -23,7 +23,7 @@ import sterna
 from sterna.dialects.encodings import is_trits
 from sterna.dialects.errors import CompileError, describe_location
 from sterna.dialects.layout import buffer_bytes
-from sterna.dialects.ternary import EmbeddingOp, LoadOp, WeightOp, tensor
+from sterna.dialects.ternary import EmbeddingOp, LoadOp, ProjectOp, WeightOp, tensor
 from sterna.passes.control_buffers import control_blocks
 from sterna.passes.operands import tensors_read
 from sterna.targets.interface import entry_values, find_entry, integer_attribute, text_capacity
@@ -31,8 +31,9 @@ from sterna.targets.row_wise import is_row_wise
 from sterna.targets.triton.control import emit_for, emit_if
 from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape, element
 from sterna.targets.triton.kernels import emitter_of
+from sterna.targets.triton.products import emit_project
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
-from sterna.targets.triton.rows import RowGroup, row_shape
+from sterna.targets.triton.rows import RowFunction, RowGroup, row_shape
 from sterna.targets.triton.scalars import on_device
 from sterna.targets.triton.source import (
     Kernel,
@@ -174,12 +175,15 @@ class Emitter:
         """The statements of a block, but for what ends that of a loop or a choice."""
         group: RowGroup | None = None
         for op in block.ops:
+            row: RowFunction | None = None
             if group is not None and not is_free(op) and not group.accepts(op):
-                group.emit()
+                row = group.emit(op)
                 group = None
             if (shape := row_shape(op)) is not None:
                 group = group or RowGroup(host, *shape)
                 group.ops.append(op)
+            elif isinstance(op, ProjectOp):
+                emit_project(op, host, row)
             else:
                 self.statement(op, host)
 

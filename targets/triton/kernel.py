@@ -82,6 +82,8 @@ RESERVED = frozenset(
         "AHEAD",
         "DP4A",
         "MANY",
+        "ALONE",
+        "STEP",
     }
 )
 
@@ -163,6 +165,8 @@ class Host:
     """The Python expression of the scalars that the host knows: what loops count."""
     depth: int = 0
     """How many loops and choices the lines stand in."""
+    stepped: set[Operation] = field(default_factory=set[Operation])
+    """Recurrences of which a product computes the step of one token."""
 
     def __post_init__(self) -> None:
         self.names = Names(set(RESERVED), outer=self.file.names)
@@ -289,11 +293,25 @@ class Builder:
     def region(self) -> Region:
         return Region(self.names, self.lines, self.helpers)
 
+    def function(self, *params: Param) -> Kernel:
+        """What is written, as a function that kernels call with `params` before its own."""
+        self.finish()
+        return Kernel(
+            self.stem,
+            (*params, *self.params),
+            tuple(self.lines),
+            tuple(self.doc),
+            frozenset(self.helpers),
+            is_function=True,
+        )
+
+    def finish(self) -> None:
+        self.lines = without_unused(self.lines)
+        self.helpers &= set(NAME.findall("\n".join(self.lines)))
+
     def kernel(self, *, num_warps: int = 4, registers: int | None = None, tuned: str | None = None) -> Kernel:
         params = list(self.params)
-        self.lines = without_unused(self.lines)
-        called = set(NAME.findall("\n".join(self.lines)))
-        self.helpers &= called
+        self.finish()
         if TAKE_TURN not in self.lines:
             self.helpers.add("take_turn")
             self.lines.insert(0, TAKE_TURN)

@@ -35,6 +35,7 @@ from sterna.targets.triton.movement import (
 from sterna.targets.triton.positions import emit_positions, emit_rotate
 from sterna.targets.triton.products import MOST_COLUMNS, emit_accumulate, emit_project
 from sterna.targets.triton.reductions import emit_reduce
+from sterna.targets.triton.scan import emit_scan
 
 Emit = Callable[[Any, Host], None]
 
@@ -72,6 +73,7 @@ KERNELS: dict[type[Operation], Emit] = {
     ternary.PositionsOp: emit_positions,
     ternary.ProjectOp: emit_project,
     ternary.RotateOp: emit_rotate,
+    ternary.ScanOp: emit_scan,
     ternary.ThresholdOp: emit_threshold,
     ternary.TopKOp: emit_top_k,
     ternary.WindowsOp: emit_windows,

@@ -1,13 +1,17 @@
-"""Kernels of operations that work on rows: norms, quantizations, elementwise tails, look-up, a step of the recurrence.
+"""Kernels of operations that work on rows: norms, quantizations, elementwise tails, look-up.
 
 Neighbours become one kernel: one program a row, which holds the row in registers. A sum over a row has an order that
 the IR states, strided partial sums, and reads the row from memory, as many elements at a time; so a row that was
 computed in the kernel is stored first. One that was not has been loaded whole: those loads find it in the L1 cache.
+
+A launch costs about a microsecond, and while one program computes one row the rest of the GPU waits. So where a call
+has a single row, the product that reads it computes it too: every program of that does the same, and writes the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from xdsl.ir import Operation, SSAValue
 
@@ -17,10 +21,11 @@ from sterna.dialects.ternary import (
     ElementwiseOp,
     EmbeddingOp,
     NormQuantizeOp,
+    ProjectOp,
     QuantizeOp,
     RmsNormOp,
-    ScanOp,
     YieldOp,
+    tensor,
 )
 from sterna.targets.triton.kernel import (
     Builder,
@@ -33,7 +38,7 @@ from sterna.targets.triton.kernel import (
     place,
     product_text,
 )
-from sterna.targets.triton.scan import emit_scan
+from sterna.targets.triton.source import Param, call
 
 LONGEST_ROW = 1 << 16
 """Elements that the programs of these kernels hold."""
@@ -42,6 +47,9 @@ SHORT_ROW = 1 << 13
 """Elements of a row of which a program can hold several."""
 
 I8_ROW = 256
+
+MOST_CHANNELS = 1 << 14
+"""Of a product that computes its row itself: beyond, so many programs do that that a launch before it costs less."""
 
 
 def row_shape(op: Operation) -> tuple[tuple[int | None, ...], int] | None:
@@ -53,8 +61,6 @@ def row_shape(op: Operation) -> tuple[tuple[int | None, ...], int] | None:
             shape = Shape.of(op.acc)
         case EmbeddingOp():
             shape = Shape.of(op.result)
-        case ScanOp():
-            shape = Shape.of(op.states)
         case ElementwiseOp() if op.axes is None:
             shape = Shape.of(op.outs[0])
             if not shape.sizes:
@@ -76,21 +82,31 @@ class RowGroup:
     ops: list[Operation] = field(default_factory=list[Operation])
 
     def accepts(self, op: Operation) -> bool:
-        if row_shape(op) != (self.leading, self.columns):
-            return False
-        # In a step the recurrence begins a kernel; what it reads must be in memory for the kernel of many steps.
-        return not isinstance(op, ScanOp) or not self.ops
+        return row_shape(op) == (self.leading, self.columns)
 
-    def emit(self) -> None:
-        if isinstance(self.ops[0], ScanOp):
-            scan = self.ops[0]
-            allocate_states(scan, self.host)
-            fused = len(self.ops) > 1 and self.leading == (None,) and self.host.file.row_wise
-            emit_scan(scan, self.host, only_sequences=fused)
-            if len(self.ops) == 1:
-                return
-            self.ops = self.ops if fused else self.ops[1:]
-        RowKernel(self).emit()
+    def is_computed_by(self, op: Operation) -> bool:
+        """Whether a product reads what these make, and may compute it itself where that is one row."""
+        return (
+            isinstance(op, ProjectOp)
+            and self.leading == (None,)
+            and self.columns <= SHORT_ROW
+            and tensor(op.weights[0]).get_shape()[0] <= MOST_CHANNELS
+            and all(q.owner in self.ops for q in op.q)
+            # A table may lie in the host's memory, and be read once at most.
+            and not any(isinstance(each, EmbeddingOp) for each in self.ops)
+        )
+
+    def emit(self, reader: Operation) -> RowFunction | None:
+        """Given the operation after them: the function of a row, if that operation may call it."""
+        return RowKernel(self).emit(shared=self.is_computed_by(reader))
+
+
+@dataclass(frozen=True)
+class RowFunction:
+    """A function of the file that computes row t: its name, and what it takes after t."""
+
+    name: str
+    pointers: Mapping[SSAValue, str]
 
 
 class RowKernel:
@@ -110,9 +126,27 @@ class RowKernel:
         self.stored: set[SSAValue] = set()
         self.rows: dict[SSAValue, str] = {}
 
-    def emit(self) -> None:
+    def emit(self, *, shared: bool) -> RowFunction | None:
+        """The launch. With `shared` only for several rows, and the function that computes one."""
+        b, t = self.builder, "tl.program_id(0).to(tl.int64)"
+        self.write()
+        found = None
+        if shared:
+            row = b.function(Param("t", "i64"))
+            found = RowFunction(self.host.file.add(replace(row, stem=f"{row.stem}_row")), b.pointers)
+            b.lines = call(found.name, [t, *(param.name for param in b.params)])
+            self.host.lines.append("if not batch.alone:")
+        else:
+            b.lines.insert(0, f"t = {t}")
+        kernel = b.kernel(num_warps=max(1, min(8, self.block // 512)))
+        rows = product_text(self.leading, "batch.rows")
+        self.host.launch(kernel, f"({rows},)", b.all_arguments(), depth=int(shared))
+        return found
+
+    def write(self) -> None:
+        """The statements that compute row t."""
         b = self.builder
-        b.lines += ["t = tl.program_id(0).to(tl.int64)", f"k = tl.arange(0, {self.block})"]
+        b.lines.append(f"k = tl.arange(0, {self.block})")
         b.names.taken |= {"t", "k", "inside"}
         if self.masked:
             b.lines.append(f"inside = k < {self.columns}")
@@ -121,10 +155,6 @@ class RowKernel:
         for op in self.ops:
             self.emit_op(op)
         b.doc += dict.fromkeys(map(place, self.ops))
-        kernel = b.kernel(num_warps=max(1, min(8, self.block // 512)))
-        options = ["STEP=batch.length == 1"] if b.constants else []
-        rows = product_text(self.leading, "batch.rows")
-        self.host.launch(kernel, f"({rows},)", b.all_arguments(), options=options)
 
     def load_inputs(self, op: Operation) -> None:
         """All that comes from memory is asked for first: a load behind a store or a sum would wait for it."""
@@ -144,8 +174,6 @@ class RowKernel:
     def emit_op(self, op: Operation) -> None:
         self.builder.lines.append(f"# {op.name}")
         match op:
-            case ScanOp():
-                self.emit_step(op)
             case EmbeddingOp():
                 self.emit_embedding(op)
             case RmsNormOp():
@@ -219,30 +247,6 @@ class RowKernel:
         return self.at(value, pointer)
 
     # Operations.
-
-    def emit_step(self, op: ScanOp) -> None:
-        """For one token of every text the recurrence is elementwise; for more, another kernel has run."""
-        b = self.builder
-        b.constant("STEP", True)
-        init = b.pointer(op.init, "init", op)
-        last = b.pointer(op.last, "last", op)
-        f, i = b.pointer(op.f, "f", op), b.pointer(op.i, "i", op)
-        states = b.pointer(op.states, "states", op)
-        row = Shape.of(op.states).row
-        name = b.names.new("state")
-        mask = ", mask=inside" if self.masked else ""
-        b.lines += [
-            "if STEP:",
-            f"    {name} = tl.load({f} + t * {row} + k{self.masks()})",
-            f"    {name} = {name} * tl.load({init} + t * {row} + k{self.masks()})",
-            f"    {name} = {name} + tl.load({i} + t * {row} + k{self.masks()})",
-            f"    tl.store({last} + t * {row} + k, {name}{mask})",
-        ]
-        if self.is_needed_outside(op.states):
-            b.lines.append(f"    tl.store({states} + t * {row} + k, {name}{mask})")
-        b.lines += ["else:", f"    {name} = tl.load({states} + t * {row} + k{self.masks()})"]
-        self.tiles[op.states] = name
-        self.stored |= {op.last, op.states} if self.is_needed_outside(op.states) else {op.last}
 
     def emit_embedding(self, op: EmbeddingOp) -> None:
         b = self.builder
@@ -343,17 +347,3 @@ class RowKernel:
         mean = f"({r_outer} * {r_outer}) * tl.div_rn({scaled}, {float(self.columns)})"
         inner = b.call("reciprocal_root", f"{mean} + {number_text(op.eps.value.data)}")
         return b.assign("r", f"{r_outer} * {inner}")
-
-
-def allocate_states(op: ScanOp, host: Host) -> None:
-    """Memory for every state, and for the last: that may be where the first was, if nothing else reads it there."""
-    host.allocate(op.states)
-    if not host.file.row_wise:
-        host.allocate(op.last)
-        return
-    init, columns = host.expression(op.init), Shape.of(op.last).columns
-    host.values[op.last] = name = host.names.new(op.last.name_hint or "last")
-    if len(list(op.init.uses)) == 1:
-        host.lines.append(f"{name} = batch.state({init}, {columns})")
-    else:
-        host.lines.append(f"{name} = batch.empty((batch.texts, {columns}), torch.float32)")

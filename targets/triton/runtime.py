@@ -55,6 +55,11 @@ class Batch:
     def rows(self) -> int:
         return self.texts * self.length
 
+    @property
+    def alone(self) -> bool:
+        """Is it a single row, which the products that read it compute themselves?"""
+        return ROWS_INSIDE and self.rows == 1
+
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Memory for a tensor whose rows are padded: 256 elements of int8, 16 of others."""
         if not shape:
@@ -91,6 +96,9 @@ def room(value: torch.Tensor) -> int:
     return value.untyped_storage().nbytes() - int(value.storage_offset()) * value.element_size()
 
 
+ROWS_INSIDE = True
+"""Does a product compute the norm of a call's only row itself, in every program, not after a launch of its own?"""
+
 AHEAD = 4 if INTERPRETED else 32
 """Tokens whose gates and inputs the recurrence of a prompt asks for at once."""
 
@@ -107,6 +115,8 @@ FEW = [
         (16, 2, 1, 4),
         (16, 4, 1, 4),
         (32, 2, 1, 4),
+        (16, 4, 1, 8),
+        (32, 2, 1, 8),
         (8, 4, 2, 4),
         (16, 4, 2, 4),
         (16, 4, 4, 4),
@@ -145,29 +155,32 @@ class Product:
     """A kernel of products whose blocks are tuned on the device; what was found is kept on disk, for device and kernel.
 
     Calling it launches it for `rows` rows: tuned for their number if they are few, and for its order of magnitude.
-    Launches on one device follow each other: those that split columns share memory.
+    Launches on one device follow each other: those that split columns share memory. What `restored` points to, which
+    a launch may both read and write, is after tuning as it was.
     """
 
-    def __init__(self, kernel, m: int, sums: int) -> None:
+    def __init__(self, kernel, m: int, sums: int, restored: str | None) -> None:
         few, many = FEW, [config for config in MANY if sums_of_a_thread(config, sums) <= SUMS]
         if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
             few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
         self.m, self.kernel, self.sums = m, kernel, sums
-        self.few = triton.autotune(few, key=["ROWS"], do_bench=time_of, cache_results=True)(kernel)
-        self.many = triton.autotune(many, key=["many_as"], do_bench=time_of, cache_results=True)(kernel)
+        restore = [restored] if restored else None
+        options = {"do_bench": time_of, "cache_results": True, "restore_value": restore}
+        self.few = triton.autotune(few, key=["ROWS"], **options)(kernel)
+        self.many = triton.autotune(many, key=["many_as"], **options)(kernel)
         self.shared: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def __call__(self, rows: int, *arguments) -> None:
+    def __call__(self, rows: int, *arguments, **switches: bool) -> None:
         def grid(meta):
             return triton.cdiv(self.m, meta["CHANNELS"]), triton.cdiv(rows, meta["ROWS"]), meta["SPLIT"]
 
         nearest = triton.next_power_of_2(max(rows, 1))
         given = (*arguments, *self.memory(arguments[0].device), rows, nearest)
         if rows <= FEW_ROWS:
-            self.few[grid](*given, ROWS=nearest, MANY=False, DP4A=CUDA, **EXACT)
+            self.few[grid](*given, ROWS=nearest, MANY=False, DP4A=CUDA, **switches, **EXACT)
         else:
-            self.many[grid](*given, TILES=1, SPLIT=1, MANY=True, DP4A=CUDA, **EXACT)
+            self.many[grid](*given, TILES=1, SPLIT=1, MANY=True, DP4A=CUDA, **switches, **EXACT)
 
     def memory(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of programs that share columns, and how many have arrived: zeros, before and after every launch."""
@@ -179,9 +192,9 @@ class Product:
         return self.shared[device]
 
 
-def tuned_product(m: int, sums: int):
+def tuned_product(m: int, sums: int, restored: str | None = None):
     """Of a kernel with `m` channels of so many products."""
-    return lambda kernel: Product(kernel, m, sums)
+    return lambda kernel: Product(kernel, m, sums, restored)
 
 
 def load_weights(packed: torch.Tensor, device: torch.device) -> dict[str, torch.Tensor]:

@@ -16,8 +16,11 @@ CHANNELS = 32
 """Of one program: a warp wide enough to fill a cache line, narrow enough for a program on every multiprocessor."""
 
 
-def emit_scan(op: ScanOp, host: Host, *, only_sequences: bool) -> None:
-    """With `only_sequences` another kernel does what a call of one token for each text needs."""
+def emit_scan(op: ScanOp, host: Host) -> None:
+    """For calls of more than one token a text, if a product has computed the step of one."""
+    only_sequences = op in host.stepped
+    if not only_sequences:
+        allocate_states(op, host)
     shape = Shape.of(op.states)
     columns, row = shape.sizes[-1], shape.row
     assert columns is not None
@@ -51,3 +54,17 @@ def emit_scan(op: ScanOp, host: Host, *, only_sequences: bool) -> None:
     if only_sequences:
         host.lines.append("if batch.length != 1:")
     host.launch(kernel, grid, b.all_arguments(), options=["AHEAD=AHEAD"], depth=int(only_sequences))
+
+
+def allocate_states(op: ScanOp, host: Host) -> None:
+    """Memory for every state, and for the last: that may be where the first was, if nothing else reads it there."""
+    host.allocate(op.states)
+    if not host.file.row_wise:
+        host.allocate(op.last)
+        return
+    init, columns = host.expression(op.init), Shape.of(op.last).columns
+    host.values[op.last] = name = host.names.new(op.last.name_hint or "last")
+    if len(list(op.init.uses)) == 1:
+        host.lines.append(f"{name} = batch.state({init}, {columns})")
+    else:
+        host.lines.append(f"{name} = batch.empty((batch.texts, {columns}), torch.float32)")

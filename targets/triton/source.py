@@ -42,7 +42,9 @@ class Kernel:
     registers: int | None = None
     """The most that a thread has, where that is not left to the assembler."""
     tuned: str | None = None
-    """The name of the list of configurations that it is tuned over."""
+    """The call that gives the decorator which tunes it."""
+    is_function: bool = False
+    """Is it called by kernels, and never launched?"""
 
     @property
     def identity(self) -> tuple[object, ...]:

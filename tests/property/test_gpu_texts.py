@@ -23,6 +23,12 @@ from tests.gpu_texts import Texts, emit
 
 pytestmark = pytest.mark.slow
 
+TIMING = """time_of.calls = getattr(time_of, "calls", 0) + 1
+    for _ in range(time_of.calls):
+        call()
+    return time_of.calls"""
+"""In place of a measurement, which takes a GPU."""
+
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "checkpoints" / "matmulfree-shakespeare"
 
 
@@ -62,6 +68,22 @@ def test_texts_of_the_shipped_model(texts: Texts, tmp_path: Path) -> None:
     imported = load_source(CHECKPOINT, None)
     model = emit(imported.module, imported.weights, tmp_path)
     assert texts.differences(model, [[1, 50], [2, 900]], steps=1) == []
+
+
+def test_tuning_leaves_the_states_as_they_were(texts: Texts, tmp_path: Path) -> None:
+    """It launches a kernel that writes a state over the last one many times, here more often from time to time."""
+    config = HGRNBitConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
+    model = emit(import_hgrn_bit(config), RandomStore(config.tensor_shapes()), tmp_path)
+    text = (model / "kernels.py").read_text()
+    edits = {
+        '[triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]': "[FEW[0], FEW[4]]",
+        "return triton.testing.do_bench(call, warmup=5, rep=20, quantiles=quantiles)": TIMING,
+    }
+    for found, put in edits.items():
+        assert text.count(found) == 1
+        text = text.replace(found, put)
+    (model / "kernels.py").write_text(text)
+    assert texts.differences(model, [[1], [5]], steps=2) == []
 
 
 def test_texts_of_a_transformer_alone_and_together_take_different_kernels(

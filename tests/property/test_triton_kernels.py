@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -11,7 +13,7 @@ from sterna.targets.triton import TritonTarget
 from sterna.targets.triton.engine import INTERPRETER
 from sterna.testing import ROW_OPS, inputs_of, ir_modules
 from sterna.testing import ROWS as ROW_LIMITS
-from tests.cpu_programs import ENCODINGS, same_bits
+from tests.cpu_programs import ENCODINGS, PlannedProgram, same_bits, trits
 from tests.gpu_programs import check_on_gpu
 from tests.property.test_cpu_kernels import (
     ENCODED,
@@ -20,10 +22,12 @@ from tests.property.test_cpu_kernels import (
     WEIGHTS,
     embedding,
     float_rows,
+    gains,
     norms,
     project,
     quantized_rows,
     scan,
+    trit_matrix,
 )
 
 RUNS = settings(max_examples=12, deadline=None)
@@ -76,6 +80,61 @@ def test_project_sums_exactly(encoding: str, data: st.DataObject) -> None:
     extra = data.draw(float_rows(count, rows))
     with np.errstate(all="ignore"):
         program.check_on_triton([p, q, steps[0], steps[1], extra])
+
+
+def recurrence(columns: int, channels: int, kind: str, encoding: str) -> PlannedProgram:
+    """A residual and two norms of it, the product that reads both, and a recurrence of its sums."""
+    w, x, y = trits(channels, columns, encoding), f"tensor<?x{columns}xf32>", f"tensor<?x{channels}xf32>"
+    q, s, g, d = (
+        f"tensor<?x{columns}xi8>",
+        "tensor<?xf32>",
+        f"tensor<{columns}xf32>",
+        f"tensor<{channels}xf32>",
+    )
+    text = f"""
+      ternary.weight @a : {w}
+      ternary.weight @b : {w}
+      ternary.weight @scale : tensor<f32>
+      ternary.weight @gain : {g}
+      ternary.weight @other : {g}
+      func.func @forward(%x : {x}, %r : {x}, %s : {d}) -> ({x}, {y}, {y}, {d}) attributes {{sterna.states = 1 : i64}} {{
+        %a = ternary.load @a : {w}
+        %b = ternary.load @b : {w}
+        %scale = ternary.load @scale : tensor<f32>
+        %gain = ternary.load @gain : {g}
+        %other = ternary.load @other : {g}
+        %sum = ternary.elementwise(%x, %r : {x}, {x}) {{
+        ^bb0(%0 : f32, %1 : f32):
+          %2 = arith.addf %0, %1 : f32
+          ternary.yield %2 : f32
+        }} -> {x}
+        %p, %q, %sp, %sq = ternary.norm_quantize %sum gains(%gain, %other : {g}, {g}) eps = 1.0e-06
+          quantize_eps = 1.0e-05 lanes = 128 : {x} -> ({q}, {q}), ({s}, {s})
+        %f, %i = ternary.project quantized(%p, %q : {q}, {q}) steps(%sp, %sq : {s}, {s})
+          weights(%a, %b : {w}, {w}) scales(%scale, %scale : tensor<f32>, tensor<f32>) reads = [0, 1] {{
+        ^bb0(%u : f32, %v : f32):
+          %0 = arith.mulf %u, %v : f32
+          ternary.yield %u, %0 : f32, f32
+        }} -> {y}, {y}
+        %states, %last = ternary.scan %f, %i, %s : {y}, {d}
+        func.return %sum, %i, %states, %last : {x}, {y}, {y}, {d}
+      }}"""
+    weights: dict[str, Any] = {name: trit_matrix(kind, channels, columns) for name in ("a", "b")}
+    weights |= {name: gains(name, columns) for name in ("gain", "other")}
+    return PlannedProgram(text, weights | {"scale": np.array(0.37, np.float32)})
+
+
+@ENCODED
+@RUNS
+@given(data=st.data())
+def test_a_product_computes_its_row_and_the_state_that_follows(encoding: str, data: st.DataObject) -> None:
+    channels, columns = data.draw(st.sampled_from(((300, 300), (17, 255), (5, 257), (33, 1040))))
+    program = recurrence(columns, channels, data.draw(st.sampled_from(WEIGHTS)), encoding)
+    # One row is computed by every program of the product, more by a launch before it.
+    count = data.draw(st.sampled_from((1, 1, 2, 5)))
+    x, r = (data.draw(float_rows(count, columns)) for _ in range(2))
+    with np.errstate(all="ignore"):
+        program.check_on_triton([x, r, data.draw(float_rows(1, channels))[0]])
 
 
 @ENCODED

@@ -21,14 +21,14 @@ from sterna.lowering import lower
 from sterna.plugins import find_target
 from sterna.targets.triton.engine import load_file
 from tests.bitnet_checkpoints import ONLINE
-from tests.gpu_launches import Launch, compiled_launches
+from tests.gpu_launches import Launch, compiled_launches, launches_of
 from tests.gpu_texts import emit
 
 pytestmark = pytest.mark.slow
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "checkpoints" / "matmulfree-shakespeare"
 CALLS = ((1, 1), (1, 4096))
-UNSPLIT, SPLIT = 2, 7
+UNSPLIT, SPLIT = 2, 9
 """Two configurations of `FEW`: a program for some channels, and two that share the columns."""
 FORBIDDEN = r"\bfma\.|\.ftz|div\.full|\.approx"
 """What rounds twice in one, or not correctly."""
@@ -82,6 +82,16 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With those of the largest that are published in 1.58 bits."""
     return transformer(tmp_path_factory.mktemp("wide"), 256)
+
+
+def test_a_step_of_one_text_launches_the_products_alone(emitted: Path) -> None:
+    module = load_file(emitted)
+    layers = ["project_0", "project_1", "project_2", "project_3"] * 3
+    first = ["embedding_to_norm_quantize_0", "project_4", *layers[1:4]]
+    assert launches_of(module, 1, 1) == [*first, *layers, "project_5", "likeliest_kernel"]
+    # Of several texts a norm is launched for all, and of a prompt the recurrence.
+    assert len(launches_of(module, 2, 1)) == 4 * 8 + 3
+    assert len(launches_of(module, 1, 2)) == 4 * 9 + 3
 
 
 ATTENTION = ("positions", "rotate", "write_cache", "attention", "turn_keys")
