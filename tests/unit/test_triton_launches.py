@@ -97,6 +97,15 @@ def test_a_step_of_one_text_launches_the_products_alone(emitted: Path) -> None:
 ATTENTION = ("positions", "rotate", "write_cache", "attention", "turn_keys")
 
 
+def test_attention_takes_two_launches_of_a_step_and_three_of_a_prompt(narrow: Path) -> None:
+    def launched(texts: int, length: int) -> list[str]:
+        return [name for name in launches_of(load_file(narrow), texts, length) if name.startswith(ATTENTION)]
+
+    of_step = ["positions_0", "attention_scores_0", "attention_sums_0"]
+    assert launched(1, 1) == launched(100, 1) == launched(8, 8) == of_step
+    assert launched(1, 65) == ["positions_0", "write_cache_0", "turn_keys_0", "attention_0"]
+
+
 @pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
 def test_attention_shares_what_it_loads_and_keeps_its_sums_in_registers(narrow: Path, isa: str) -> None:
     launches = compiled_launches(load_file(narrow), isa, CALLS, (), only=ATTENTION)
@@ -109,7 +118,7 @@ def test_attention_shares_what_it_loads_and_keeps_its_sums_in_registers(narrow: 
         {"attention_scores_0", "attention_sums_0"},
         {"write_cache_0", "turn_keys_0", "attention_0"},
     )
-    assert texts.keys() == {"positions_0", *of_step, *of_prompt}, "nothing else turns queries or keys"
+    assert texts.keys() == {"positions_0", *of_step, *of_prompt}
     # Of a piece of 64 keys every thread loads eight times two vectors, and no more for the four heads that share them.
     written, _, scores = texts["attention_scores_0"].partition("bar.sync")
     assert "st.global" in written
