@@ -1,4 +1,4 @@
-"""The section of `gpu.py` on attention with a cache: right first, then a step and a prompt of the published sizes."""
+"""The section of `gpu.py` on a layer's attention: right first, then a step and a prompt of the published sizes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from gpu import Results
 
 TEXT = """
-func.func @forward(%tokens : tensor<?xi64>, %q : {wide}, %k : {narrow}, %v : {narrow}, %start : tensor<i64>,
-                   %keys : {cache}, %values : {cache}) -> ({wide}, tensor<i64>, {cache}, {cache})
-    attributes {{sterna.states = 3 : i64}} {{
+func.func @forward(%tokens : tensor<?xi64>, %q : {wide}, %k : {narrow}, %v : {narrow},
+                   %cos : {angle}, %sin : {angle}, %start : tensor<i64>, %keys : {cache}, %values : {cache})
+    -> ({wide}, tensor<i64>, {cache}, {cache}) attributes {{sterna.states = 3 : i64}} {{
   %p, %next = ternary.positions %start of %tokens capacity = {context}
     : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
-  %y, %new_keys, %new_values = ternary.attention %q, %k, %v at %p cache %keys, %values
+  %q_turned = ternary.rotate %q by %cos, %sin : {wide}, {angle}
+  %k_turned = ternary.rotate %k by %cos, %sin : {narrow}, {angle}
+  %y, %new_keys, %new_values = ternary.attention %q_turned, %k_turned, %v at %p cache %keys, %values
     heads = {heads} kv_heads = {kv_heads} scale = {scale} block = 128 lanes = 16
     : {wide}, {narrow}, tensor<?xi64>, {cache}
   func.return %y, %next, %new_keys, %new_values : {wide}, tensor<i64>, {cache}, {cache}
@@ -36,7 +38,9 @@ def inputs(sizes: Results, rows: int, start: int) -> list[Any]:
     wide, narrow = (sizes[heads] * sizes["columns"] for heads in ("heads", "kv_heads"))
     shapes = [(rows, wide), *[(rows, narrow)] * 2, *[(sizes["context"], narrow)] * 2]
     q, k, v, keys, values = (generator.standard_normal(shape, np.float32) for shape in shapes)
-    return [np.zeros(rows, np.int64), q, k, v, np.array(start), keys, values]
+    angles = np.outer(np.arange(start, start + rows), 1e4 ** -np.linspace(0, 1, sizes["columns"] // 2))
+    turned = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return [np.zeros(rows, np.int64), q, k, v, *turned, np.array(start), keys, values]
 
 
 def prepare(folder: Path, target: Any, sizes: Results) -> None:
@@ -48,6 +52,7 @@ def prepare(folder: Path, target: Any, sizes: Results) -> None:
 
     wide, narrow = (sizes[heads] * sizes["columns"] for heads in ("heads", "kv_heads"))
     types = {"wide": f"tensor<?x{wide}xf32>", "narrow": f"tensor<?x{narrow}xf32>"}
+    types["angle"] = f"tensor<?x{sizes['columns'] // 2}xf32>"
     types["cache"] = f"tensor<{sizes['context']}x{narrow}xf32>"
     module = parse(TEXT.format(**types, **sizes, scale=sizes["columns"] ** -0.5))
     run_passes(make_context(RandomStore({})), module, parse_passes(target, "plan-memory{max-rows=64}"))

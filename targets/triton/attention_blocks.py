@@ -1,10 +1,13 @@
 """Attention of few rows: programs share a text, one for each piece of its cache and head of keys and values.
 
-A program serves the heads of queries that share those, so that they are read once. It takes three launches:
+A program serves the heads of queries that share those, so that they are read once. It takes two launches:
 
-    scores    of a piece of the cache, and the largest of them
-    sums      over a block of the cache: of the weights, and of the weighted values
-    total     of all blocks, in their order
+    scores    of a piece of the cache, and the largest of them; rows of this call that belong there are written before
+    sums      over a block of the cache: of the weights, and of the weighted values; the last program of a text and of
+              some heads to arrive adds those of all blocks, in their order
+
+There is no third way, since weights need the largest score of all. Several rows of a text see keys of this call that
+lie in a piece; each of their programs writes them, with the same bits, rather than wait for another.
 
 The grid is for the capacity of the cache, since how long a text is lies on the device: programs beyond end at once.
 Where a program has room for more heads than there are, it does the last one several times over.
@@ -27,17 +30,22 @@ COLUMNS = 64
 HEADS = 8
 """Heads of queries that a program serves, at most."""
 
+UNROLLED = 8
+"""Blocks whose sums a program asks for before it adds the first."""
+
+WRITTEN = 8
+"""Keys of the call that a program writes at once."""
+
 
 def emit_few_rows(past: Past, *, depth: int) -> None:
     way = FewRows(past, depth)
     way.emit_scores()
     way.emit_sums()
-    way.emit_total()
 
 
 class FewRows:
     """The launches, and what lies between them: for every row and head the scores `[C]`, the largest of each piece,
-    and of each block the sum of the weights and that of the weighted values `[D]`."""
+    and of each block the sum of the weights and that of the weighted values `[D]`; and how many blocks are summed."""
 
     def __init__(self, past: Past, depth: int) -> None:
         self.past, self.depth = past, depth
@@ -45,32 +53,47 @@ class FewRows:
         self.groups = -(-past.sharing // self.served)
         """Programs for a head of keys."""
         self.pieces, self.blocks = -(-past.capacity // PIECE), -(-past.capacity // past.block)
+        self.size = min(next_power_of_2(past.columns), COLUMNS)
+        self.parts = -(-past.columns // self.size)
+        """Of the columns of the values, programs for each block."""
+        self.turned = past.scratch_for_q(depth)
         rows = f"{past.rows} * {past.heads}"
         self.scores = past.scratch("scores", (rows, past.capacity), depth)
         self.largest = past.scratch("largest", (rows, self.pieces), depth)
         self.weight_sums = past.scratch("weight_sums", (rows, self.blocks), depth)
         self.value_sums = past.scratch("value_sums", (rows, self.blocks, past.columns), depth)
+        self.counters = next_power_of_2(self.parts)
+        programs = (f"{past.rows} * {past.kv_heads * self.groups}", self.counters)
+        self.arrived = past.scratch("arrived", programs, depth, "torch.int32")
 
     def emit_scores(self) -> None:
         past, op = self.past, self.past.op
         b = past.builder("attention_scores")
-        q, positions = b.pointer(op.q, "q", op), b.pointer(op.positions, "positions", op)
-        keys = b.pointer(op.new_keys, "keys", op)
+        q, turned = self.turned_q(b)
+        positions, keys = b.pointer(op.positions, "positions", op), b.pointer(op.new_keys, "keys", op)
         scores = b.new_pointer("scores", "*fp32", self.scores)
         largest = b.new_pointer("largest", "*fp32", self.largest)
+        arrived = b.new_pointer("arrived", "*i32", self.arrived)
         length = b.new_pointer("length", "i32", past.length)
         whole = past.columns % LANES == 0
+        inside = [] if whole else [f"inside = d + lane < {past.columns}"]
         trees = f"tl.reshape(partial, [{self.served * PIECE}, {LANES}])", str(LANES)
         body = [
+            f"new = tl.maximum(p - t % {length}, first).to(tl.int32)",
+            f"end = tl.minimum(first + {PIECE}, count)",
+            *turned,
+            *self.write_rows(b, keys, length),
+            # What is written is read by other threads.
+            "tl.debug_barrier()",
             f"j = first + tl.arange(0, {PIECE})",
-            f"lane = tl.arange(0, {LANES})",
-            f"x = {q} + t * {past.row} + (h * {past.columns})[:, None, None] + lane[None, None, :]",
+            f"lane = tl.arange(0, {LANES})[None, None, :]",
+            f"x = {q} + t * {past.row} + (h * {past.columns})[:, None, None] + lane",
             f"key = {keys} + (t // {length} * {past.capacity} + j)[None, :, None] * {past.cache_row}",
-            f"key += (g * {past.columns} + lane)[None, None, :]",
+            f"key += g * {past.columns} + lane",
             f"partial = tl.zeros([{self.served}, {PIECE}, {LANES}], tl.float32)",
             "seen = (j < count)[None, :, None]",
             f"for d in tl.static_range(0, {past.columns}, {LANES}):",
-            *([] if whole else [f"    inside = (d + lane < {past.columns})[None, None, :]"]),
+            *indented(inside),
             f"    wanted = tl.load(x + d{'' if whole else ', mask=inside, other=0.0'})",
             f"    partial += wanted * tl.load(key + d, mask=seen{'' if whole else ' & inside'}, other=0.0)",
             f"score = {b.call('halving_trees', *trees)}",
@@ -82,8 +105,61 @@ class FewRows:
             f"tl.store({largest} + head * {round_up(self.pieces, LANES)} + tl.program_id(0), found)",
         ]
         self.place(b, positions)
-        b.lines += [f"first = tl.program_id(0) * {PIECE}", "if first < count:", *indented(body)]
+        b.lines += [
+            f"first = tl.program_id(0) * {PIECE}",
+            "if first == 0:",
+            f"    tl.store({self.counter(arrived)} + tl.arange(0, {self.counters}), 0)",
+            "if first < count:",
+            *indented(body),
+        ]
         self.launch(b, self.pieces)
+
+    def turned_q(self, b: Builder) -> tuple[str, list[str]]:
+        """Where the heads of row t are read, and what writes them there."""
+        past, op = self.past, self.past.op
+        if self.turned is None:
+            return b.pointer(op.q, "q", op), []
+        turned = b.new_pointer("turned", "*fp32", self.turned)
+        lines = past.heads_written(
+            b,
+            op.q,
+            "q",
+            rotation=past.q_rotation,
+            out=f"{turned} + t * {past.row} + served * {past.columns}",
+            head="served",
+            row="t",
+            wanted=f"served < {past.heads}",
+            depth=2,
+        )
+        return turned, ["served = h[:, None]", *lines]
+
+    def write_rows(self, b: Builder, keys: str, length: str) -> list[str]:
+        """Those of this call that row t sees in the piece, into the cache."""
+        past, op = self.past, self.past.op
+        values = b.pointer(op.new_values, "values", op)
+        lines: list[str] = []
+        for value, name, turn, cache in (
+            (op.k, "k", past.k_rotation, keys),
+            (op.v, "v", None, values),
+        ):
+            lines += past.heads_written(
+                b,
+                value,
+                name,
+                rotation=turn,
+                out=f"{cache} + at",
+                head="g",
+                row="row",
+                wanted="j < end",
+                depth=3,
+            )
+        return [
+            f"for some in range(new, end, {WRITTEN}):",
+            f"    j = (some + tl.arange(0, {WRITTEN}))[:, None]",
+            "    row = t - p + j",
+            f"    at = (t // {length} * {past.capacity} + j) * {past.cache_row} + g * {past.columns}",
+            *indented(lines),
+        ]
 
     def emit_sums(self) -> None:
         past, op = self.past, self.past.op
@@ -94,12 +170,17 @@ class FewRows:
         values = b.pointer(op.new_values, "values", op)
         weight_sums = b.new_pointer("weight_sums", "*fp32", self.weight_sums)
         value_sums = b.new_pointer("value_sums", "*fp32", self.value_sums)
+        arrived = b.new_pointer("arrived", "*i32", self.arrived)
+        out = b.pointer(op.result, "out", op)
         length = b.new_pointer("length", "i32", past.length)
-        size = min(next_power_of_2(past.columns), COLUMNS)
-        parts, whole = -(-past.columns // size), past.columns % size == 0
+        size, parts, whole = self.size, self.parts, past.columns % self.size == 0
         columns = f"tl.arange(0, {size})" if parts == 1 else f"part * {size} + tl.arange(0, {size})"
         seen = "j < count" if whole else f"(j < count) & (d < {past.columns})[None, None, :]"
+        masked = "" if whole else f", mask=(d < {past.columns})[None, :]"
         row, pieces = round_up(past.columns, LANES), round_up(self.pieces, LANES)
+        weights_at = f"{weight_sums} + head[:, None] * {round_up(self.blocks, LANES)}"
+        values_at = f"{value_sums} + (head[:, None] * {self.blocks} + {{}}) * {row} + d[None, :]"
+        last = b.call("arrives_last", f"{self.counter(arrived)}{' + part' if parts > 1 else ''}", "blocks")
         body = [
             f"lane = tl.arange(0, {LANES})",
             f"d = {columns}",
@@ -121,10 +202,18 @@ class FewRows:
             "    weight += e",
             f"    mixed += e * tl.load(value, mask={seen}, other=0.0)",
             f"mix = {b.call('halving_trees_between', 'mixed', str(LANES))}",
-            f"at = (head[:, None] * {self.blocks} + block) * {row} + d[None, :]",
-            f"tl.store({value_sums} + at, mix{'' if whole else f', mask=(d < {past.columns})[None, :]'})",
-            f"at = head[:, None] * {round_up(self.blocks, LANES)} + block",
-            f"tl.store({weight_sums} + at, {b.call('halving_trees_between', 'weight', str(LANES))})",
+            f"tl.store({values_at.format('block')}, mix{masked})",
+            f"tl.store({weights_at} + block, {b.call('halving_trees_between', 'weight', str(LANES))})",
+            f"blocks = (count + {past.block - 1}) // {past.block}",
+            f"if {last}:",
+            f"    total = tl.zeros([{self.served}, 1], tl.float32)",
+            f"    result = tl.zeros([{self.served}, {size}], tl.float32)",
+            f"    for each in tl.range(0, blocks, loop_unroll_factor={UNROLLED}):",
+            f"        total += tl.load({weights_at} + each)",
+            f"        summed = {values_at.format('each')}",
+            f"        result += tl.load(summed{masked})",
+            f"    place = t * {past.row} + (h * {past.columns})[:, None] + d[None, :]",
+            f"    tl.store({out} + place, tl.div_rn(result, total){masked})",
         ]
         self.place(b, positions)
         if parts > 1:
@@ -134,31 +223,10 @@ class FewRows:
         b.lines += [f"first = block * {past.block}", "if first < count:", *indented(body)]
         self.launch(b, self.blocks * parts)
 
-    def emit_total(self) -> None:
-        past, op = self.past, self.past.op
-        b = past.builder("attention_total")
-        positions = b.pointer(op.positions, "positions", op)
-        weight_sums = b.new_pointer("weight_sums", "*fp32", self.weight_sums)
-        value_sums = b.new_pointer("value_sums", "*fp32", self.value_sums)
-        out = b.pointer(op.result, "out", op)
-        size = next_power_of_2(past.columns)
-        masked = "" if size == past.columns else f", mask=d < {past.columns}"
-        b.lines += [
-            "h = tl.program_id(0)",
-            "t = tl.program_id(1).to(tl.int64)",
-            f"count = {past.count(f'{positions} + t')}",
-            f"head = t * {past.heads} + h",
-            f"d = tl.arange(0, {size})",
-            "weight = tl.full([], 0.0, tl.float32)",
-            f"mixed = tl.zeros([{size}], tl.float32)",
-            f"for block in tl.range(0, (count + {past.block - 1}) // {past.block}, loop_unroll_factor=4):",
-            f"    weight += tl.load({weight_sums} + head * {round_up(self.blocks, LANES)} + block)",
-            f"    at = (head * {self.blocks} + block) * {round_up(past.columns, LANES)} + d",
-            f"    mixed += tl.load({value_sums} + at{masked})",
-            f"tl.store({out} + t * {past.row} + h * {past.columns} + d, tl.div_rn(mixed, weight){masked})",
-        ]
-        grid = f"({past.heads}, {past.rows})"
-        past.host.launch(b.kernel(num_warps=1), grid, b.all_arguments(), depth=self.depth)
+    def counter(self, arrived: str) -> str:
+        """Where the programs of row t and of these heads count themselves, part by part of the columns."""
+        row = round_up(self.counters, LANES)
+        return f"{arrived} + (t * {self.past.kv_heads * self.groups} + tl.program_id(1)) * {row}"
 
     def place(self, b: Builder, positions: str) -> None:
         """The row t and how many rows it sees; the heads h of queries, that share head g of keys and values."""
@@ -173,7 +241,8 @@ class FewRows:
             f"g = {group}",
             f"h = g * {past.sharing} + {some}",
             "t = tl.program_id(2).to(tl.int64)",
-            f"count = {past.count(f'{positions} + t')}",
+            f"p = tl.load({positions} + t)",
+            f"count = {past.count('p')}",
             f"head = t * {past.heads} + h",
         ]
 

@@ -1,9 +1,11 @@
 """Attention of many rows: a program takes a tile of rows and heads that share keys and values, and all the past.
 
-The order of every sum is the IR's, so tensor cores are of no use. A thread holds two rows of a tile by four keys, or
-columns of values, and adds products of what it loads itself (`tile_products`). For neighbouring threads to load
-neighbouring keys a launch before turns the keys, columns first. The scores are computed twice, for their maximum and
-for their exponentials: kept, they would be a gigabyte for 4096 rows.
+It takes three launches: the first writes the keys and values of the call into the cache, and turns queries and keys by
+their positions; the next turns the cache of keys, columns first, so that neighbouring threads load neighbouring keys.
+
+The order of every sum is the IR's, so tensor cores are of no use. A thread holds some rows of a tile by four keys, or
+columns of values, and adds products of what it loads itself (`tile_products`). The scores are computed twice, for their
+maximum and for their exponentials: kept, they would be a gigabyte for 4096 rows.
 
 A tile has the axes `[held, held, warps, threads]`: the keys or columns that a thread holds, the rows that it holds, a
 row of each for every warp, and a key or column of each for every thread of a warp.
@@ -11,42 +13,136 @@ row of each for every warp, and a key or column of each for every thread of a wa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sterna.dialects.layout import round_up
 from sterna.dialects.numerics import LANES
 from sterna.targets.triton.kernel import Builder, next_power_of_2
 from sterna.targets.triton.past import Past
+from sterna.targets.triton.source import indented
 
-HELD, WARPS, THREADS = 2, 16, 32
-"""Rows that a thread holds, warps, and threads of one."""
-
-ROWS = HELD * WARPS
-"""Of a tile: pairs of a row of q and one of the heads that share keys, heads first."""
-
-REGISTERS = 128
-"""Of a thread: so many has each of 512."""
+THREADS = 32
+"""Of a warp."""
 
 TURNED = 64, 32
 """Keys and columns of them that a program turns."""
 
+WRITTEN = 8
+"""Rows of one head that a program writes into the cache."""
+
+PIECE = 128
+"""Columns of a head whose values are summed at once: the sums of more would not fit in registers."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Pairs of a row of q and one of the heads that share keys, heads first."""
+
+    held: int
+    """That a thread holds."""
+    warps: int
+    registers: int
+    """Of a thread: all that so many warps can have."""
+
+    @property
+    def rows(self) -> int:
+        return self.held * self.warps
+
+    @staticmethod
+    def of(columns: int) -> Tile:
+        """For heads of so many columns: a thread has the sums of a PIECE five times at once, and those of all values.
+
+        Twice the registers for half the warps leave room for twice the rows, which share more of what is loaded, or for
+        all pieces of the widest heads.
+        """
+        if columns <= PIECE:
+            return Tile(2, 16, 128)
+        return Tile(4 if columns <= 2 * PIECE else 2, 8, 255)
+
 
 def emit_many_rows(past: Past, *, depth: int) -> None:
     way = ManyRows(past, depth)
+    way.emit_entry()
     way.emit_turn()
     way.emit_tiles()
 
 
 class ManyRows:
     """The launches, and what lies between them: keys `[G D, C]` of every text; and for every tile and head of keys the
-    weights `[ROWS, block]`, of which a program takes the columns one by one."""
+    weights `[rows, block]`, of which a program takes the columns one by one."""
 
     def __init__(self, past: Past, depth: int) -> None:
-        self.past, self.depth = past, depth
+        self.past, self.depth, self.tile = past, depth, Tile.of(past.columns)
+        self.turned_q = past.scratch_for_q(depth)
         self.columns = past.kv_heads * past.columns
         self.room = round_up(past.capacity, max(past.block, TURNED[0]))
         self.turned = past.scratch("turned", (f"{past.texts} * {self.columns}", self.room), depth)
-        self.tiles = f"triton.cdiv({past.length} * {past.sharing}, {ROWS})"
-        rows = f"{past.texts} * {self.tiles} * {past.kv_heads * ROWS}"
+        self.tiles = f"triton.cdiv({past.length} * {past.sharing}, {self.tile.rows})"
+        rows = f"{past.texts} * {self.tiles} * {past.kv_heads * self.tile.rows}"
         self.weights = past.scratch("scratch", (rows, past.block), depth)
+
+    def emit_entry(self) -> None:
+        """Programs of one head: those of keys and values write both, those of queries turn them."""
+        past, op = self.past, self.past.op
+        b = past.builder("write_cache")
+        positions = b.pointer(op.positions, "positions", op)
+        keys, values = b.pointer(op.new_keys, "keys", op), b.pointer(op.new_values, "values", op)
+        length = b.new_pointer("length", "i32", past.length)
+        depth = 1 if self.turned_q is None else 2
+        written: list[str] = []
+        for value, name, rotation, cache in (
+            (op.k, "k", past.k_rotation, keys),
+            (op.v, "v", None, values),
+        ):
+            written += past.heads_written(
+                b,
+                value,
+                name,
+                rotation=rotation,
+                out=f"{cache} + at",
+                head="head",
+                row="t",
+                wanted="inside",
+                depth=depth,
+            )
+        b.lines += [
+            "head = tl.program_id(0)",
+            f"t = (tl.program_id(1).to(tl.int64) * {WRITTEN} + tl.arange(0, {WRITTEN}))[:, None]",
+            f"there = t < {b.rows() if past.static_rows is None else past.static_rows}",
+        ]
+        body = [
+            f"p = tl.load({positions} + t, mask=there, other=-1)",
+            # A position outside is an error of the caller; what is beside the cache must not be written all the same.
+            f"inside = (p >= 0) & (p < {past.capacity})",
+            f"at = (t // {length} * {past.capacity} + p) * {past.cache_row} + head * {past.columns}",
+            *written,
+        ]
+        heads = past.kv_heads
+        if self.turned_q is None:
+            b.lines += body
+        else:
+            out = b.new_pointer("turned_q", "*fp32", self.turned_q)
+            turn = past.heads_written(
+                b,
+                op.q,
+                "q",
+                rotation=past.q_rotation,
+                out=f"{out} + t * {past.row} + head * {past.columns}",
+                head="head",
+                row="t",
+                wanted="there",
+                depth=2,
+            )
+            b.lines += [
+                f"if head < {heads}:",
+                *indented(body),
+                "else:",
+                f"    head -= {heads}",
+                *indented(turn),
+            ]
+            heads += past.heads
+        grid = f"({heads}, triton.cdiv({past.rows}, {WRITTEN}))"
+        past.host.launch(b.kernel(), grid, b.all_arguments(), depth=self.depth)
 
     def emit_turn(self) -> None:
         """As far as there are keys."""
@@ -58,7 +154,7 @@ class ManyRows:
         masked = f"mask=(j < count)[:, None] & (c < {self.columns})[None, :]"
         b.lines += [
             "text = tl.program_id(2).to(tl.int64)",
-            f"count = {past.count(f'{positions} + text * {length} + {length} - 1')}",
+            f"count = {past.count(f'tl.load({positions} + text * {length} + {length} - 1)')}",
             f"first = tl.program_id(0) * {some_keys}",
             "if first < count:",
             f"    j = first + tl.arange(0, {some_keys})",
@@ -74,7 +170,8 @@ class ManyRows:
     def emit_tiles(self) -> None:
         past, op = self.past, self.past.op
         b = past.builder("attention")
-        q, positions = b.pointer(op.q, "q", op), b.pointer(op.positions, "positions", op)
+        q = b.pointer(op.q, "q", op) if self.turned_q is None else b.new_pointer("q", "*fp32", self.turned_q)
+        positions = b.pointer(op.positions, "positions", op)
         keys, values = b.new_pointer("turned", "*fp32", self.turned), b.pointer(op.new_values, "values", op)
         out = b.pointer(op.result, "out", op)
         own = b.new_pointer("scratch", "*fp32", self.weights)
@@ -88,29 +185,26 @@ class ManyRows:
         score = f"score = {products} * {past.scale}"
         self.find_largest(b, keys, score)
         self.sum_values(b, values, own, score)
-        inside = f"n < {length} * {past.sharing}"
-        if next_power_of_2(past.columns) > past.columns:
-            inside = f"({inside}) & (d < {past.columns})"
-        b.lines.append(f"tl.store({out} + at + d, tl.div_rn(mixed, total), mask={inside})")
+        self.store(b, out, f"n < {length} * {past.sharing}")
         grid = f"({past.kv_heads}, {self.tiles}, {past.texts})"
-        kernel = b.kernel(num_warps=WARPS, registers=REGISTERS)
+        kernel = b.kernel(num_warps=self.tile.warps, registers=self.tile.registers)
         past.host.launch(kernel, grid, b.all_arguments(), depth=self.depth)
 
     def place(self, b: Builder, q: str, positions: str, length: str) -> None:
         """The rows of a tile, where the heads lie that it takes of them, and how many rows each sees."""
-        past = self.past
+        past, tile = self.past, self.tile
         b.lines += [
             "g = tl.program_id(0)",
             # The longest first, so that none of them is left to the end.
             "tile = tl.num_programs(1) - 1 - tl.program_id(1)",
             "text = tl.program_id(2).to(tl.int64)",
-            f"held = (tl.arange(0, {HELD}) * {WARPS})[None, :, None, None]",
-            f"row = held + tl.arange(0, {WARPS})[None, None, :, None]",
-            f"n = tile * {ROWS} + row",
+            f"held = (tl.arange(0, {tile.held}) * {tile.warps})[None, :, None, None]",
+            f"row = held + tl.arange(0, {tile.warps})[None, None, :, None]",
+            f"n = tile * {tile.rows} + row",
             f"t = text * {length} + tl.minimum(n // {past.sharing}, {length} - 1)",
             f"at = t * {past.row} + (g * {past.sharing} + n % {past.sharing}) * {past.columns}",
             f"x = {q} + at",
-            f"count = {past.count(f'{positions} + t')}",
+            f"count = {past.count(f'tl.load({positions} + t)')}",
             "least = tl.min(count)",
             "most = tl.max(count)",
         ]
@@ -120,7 +214,7 @@ class ManyRows:
         b.lines += [
             f"j = {across(past.block)}",
             f"key = {keys} + (text * {past.kv_heads} + g) * {past.columns * self.room} + j",
-            f'largest = tl.full([1, {HELD}, {WARPS}, 1], float("-inf"), tl.float32)',
+            f'largest = tl.full([1, {self.tile.held}, {self.tile.warps}, 1], float("-inf"), tl.float32)',
             f"for first in range(0, most, {past.block}):",
             f"    {score}",
             '    score = tl.where(first + j < count, score, float("-inf"))',
@@ -129,38 +223,101 @@ class ManyRows:
         ]
 
     def sum_values(self, b: Builder, values: str, own: str, score: str) -> None:
-        past, block = self.past, self.past.block
-        wide = next_power_of_2(past.columns)
-        # Where a head is narrower it has its last column several times over.
-        d = "d" if wide == past.columns else f"tl.minimum(d, {past.columns - 1})"
-        shape = [wide // min(wide, THREADS), HELD, WARPS, min(wide, THREADS)]
-        of_values = "weight", "value", "end", "0", "count - first", str(past.cache_row), "1"
+        past, block, tile, row = self.past, self.past.block, self.tile, self.past.cache_row
+        pairs = f"[1, {tile.held}, {tile.warps}, 1]"
         b.lines += [
-            f"d = {across(wide)}",
-            f"value = {values} + text * {past.capacity * past.cache_row} + g * {past.columns} + {d}",
-            f"own = {own} + ((text * tl.num_programs(1) + tile) * {past.kv_heads} + g) * {ROWS * block}",
+            f"value = {values} + text * {past.capacity * row} + g * {past.columns}",
+            f"own = {own} + ((text * tl.num_programs(1) + tile) * {past.kv_heads} + g) * {tile.rows * block}",
             f"weight = own + row * {block}",
-            f"row = tl.arange(0, {ROWS})[:, None] * {block} + tl.arange(0, {LANES})[None, :]",
-            f"total = tl.zeros([1, {HELD}, {WARPS}, 1], tl.float32)",
-            f"mixed = tl.zeros({shape}, tl.float32)",
+            f"row = tl.arange(0, {tile.rows})[:, None] * {block} + tl.arange(0, {LANES})[None, :]",
+            f"total = tl.zeros({pairs}, tl.float32)",
+            *dict.fromkeys(line for piece in self.value_pieces() for line in piece.columns),
+            *(f"{piece.sums} = {piece.zeros(tile)}" for piece in self.value_pieces()),
             f"for first in range(0, most, {block}):",
             f"    {score}",
             f"    e = tl.where(first + j < count, {b.call('exp', 'score - largest')}, 0.0)",
             "    tl.store(weight + j, e)",
             "    tl.debug_barrier()",
-            f"    sums = tl.zeros([{ROWS}, {LANES}], tl.float32)",
+            f"    sums = tl.zeros([{tile.rows}, {LANES}], tl.float32)",
             f"    for k in tl.static_range(0, {block}, {LANES}):",
             "        sums += tl.load(own + row + k)",
-            f"    total += tl.reshape({b.call('halving_trees', 'sums', str(LANES))}, [1, {HELD}, {WARPS}, 1])",
+            f"    total += tl.reshape({b.call('halving_trees', 'sums', str(LANES))}, {pairs})",
             f"    end = tl.minimum(most - first, {block})",
+            "    reach = count - first",
             f"    if first + {block} <= least:",
-            f"        mixed += {b.call('tile_products', *of_values, 'False')}",
+            *indented(self.piece_sums(b, partly=False), 2),
             "    else:",
-            f"        mixed += {b.call('tile_products', *of_values, 'True')}",
-            f"    value += {block * past.cache_row}",
+            *indented(self.piece_sums(b, partly=True), 2),
+            f"    value += {block * row}",
             # The next weights take the place of these.
             "    tl.debug_barrier()",
         ]
+
+    def value_pieces(self) -> list[ValuePiece]:
+        return [
+            ValuePiece(first, min(PIECE, self.past.columns - first))
+            for first in range(0, self.past.columns, PIECE)
+        ]
+
+    def piece_sums(self, b: Builder, *, partly: bool) -> list[str]:
+        """One after the other, of the same weights."""
+        stride = str(self.past.cache_row)
+        lines: list[str] = []
+        for piece in self.value_pieces():
+            value = f"value{piece.start} + {piece.within}"
+            products = b.call("tile_products", "weight", value, "end", "0", "reach", stride, "1", str(partly))
+            lines.append(f"{piece.sums} += {products}")
+        return lines
+
+    def store(self, b: Builder, out: str, inside: str) -> None:
+        for piece in self.value_pieces():
+            seen = f"({inside}) & ({piece.d} < {piece.count})" if piece.is_wider else inside
+            b.lines.append(
+                f"tl.store({out} + at{piece.start} + {piece.d}, tl.div_rn({piece.sums}, total), mask={seen})"
+            )
+
+
+@dataclass(frozen=True)
+class ValuePiece:
+    """Neighbouring columns of the values, and the names of where they are, beginning with 0, and of their sums."""
+
+    first: int
+    count: int
+
+    @property
+    def wide(self) -> int:
+        return next_power_of_2(self.count)
+
+    @property
+    def d(self) -> str:
+        """That of whole pieces is one, so that the same registers have their addresses."""
+        return "d" if self.wide == PIECE or not self.first else "last_d"
+
+    @property
+    def sums(self) -> str:
+        return f"mixed_{self.first // PIECE}" if self.first else "mixed"
+
+    @property
+    def start(self) -> str:
+        return f" + {self.first}" if self.first else ""
+
+    @property
+    def is_wider(self) -> bool:
+        return self.wide > self.count
+
+    @property
+    def within(self) -> str:
+        return f"{self.d}_within" if self.is_wider else self.d
+
+    @property
+    def columns(self) -> list[str]:
+        """Where a head is narrower it has its last column several times over."""
+        narrower = [f"{self.within} = tl.minimum({self.d}, {self.count - 1})"] if self.is_wider else []
+        return [f"{self.d} = {across(self.wide)}", *narrower]
+
+    def zeros(self, tile: Tile) -> str:
+        threads = min(self.wide, THREADS)
+        return f"tl.zeros({[self.wide // threads, tile.held, tile.warps, threads]}, tl.float32)"
 
 
 def across(size: int) -> str:

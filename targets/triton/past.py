@@ -1,4 +1,8 @@
-"""What the kernels of attention share: the sizes of an operation, and what its launches allocate."""
+"""What the kernels of attention share: the sizes of an operation, where its operands lie, what its launches allocate.
+
+Queries and keys are mostly turned by their positions first. No launch of its own does that, where attention alone reads
+what it gives (`rotation_of`): the kernel that reads queries turns them, and the one that writes keys.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ from dataclasses import dataclass
 
 from xdsl.ir import SSAValue
 
-from sterna.dialects.ternary import AttentionOp
+from sterna.dialects.ternary import AttentionOp, RotateOp
 from sterna.targets.triton.kernel import Builder, Host, Shape, number_text, place
-from sterna.targets.triton.source import INDENT
+from sterna.targets.triton.source import INDENT, call
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,16 @@ class Past:
 
     @property
     def row(self) -> int:
-        """Elements from a row of q to the next."""
+        """Elements from a row of q, and of y, to the next."""
         return row_of(self.op.q)
+
+    @property
+    def q_rotation(self) -> RotateOp | None:
+        return rotation_of(self.op.q)
+
+    @property
+    def k_rotation(self) -> RotateOp | None:
+        return rotation_of(self.op.k)
 
     @property
     def cache_row(self) -> int:
@@ -83,14 +95,66 @@ class Past:
 
     def count(self, position: str) -> str:
         """Rows that the row at a position sees. Outside is an error of the caller; what is there is not read."""
-        return f"tl.minimum(tl.load({position}) + 1, {self.capacity}).to(tl.int32)"
+        return f"tl.minimum({position} + 1, {self.capacity}).to(tl.int32)"
 
-    def scratch(self, name: str, shape: tuple[str | int, ...], depth: int) -> str:
-        """Memory for floats between two launches; rows are padded."""
+    def scratch(
+        self, name: str, shape: tuple[str | int, ...], depth: int, dtype: str = "torch.float32"
+    ) -> str:
+        """Memory between two launches; rows are padded."""
         name = self.host.names.new(name)
         sizes = ", ".join(map(str, shape))
-        self.host.lines.append(f"{INDENT * depth}{name} = batch.empty(({sizes}), torch.float32)")
+        self.host.lines.append(f"{INDENT * depth}{name} = batch.empty(({sizes}), {dtype})")
         return name
+
+    def scratch_for_q(self, depth: int) -> str | None:
+        """Memory for what the first launch turns, if it does."""
+        shape = self.rows, self.heads * self.columns
+        return None if self.q_rotation is None else self.scratch("turned_q", shape, depth)
+
+    def heads_written(
+        self,
+        b: Builder,
+        value: SSAValue,
+        name: str,
+        *,
+        rotation: RotateOp | None,
+        out: str,
+        head: str,
+        row: str,
+        wanted: str,
+        depth: int,
+    ) -> list[str]:
+        """What writes a head of rows `[N, 1]` of the call to so many addresses, turned if it is to be."""
+        x = b.pointer(value if rotation is None else rotation.x, name, self.op)
+        at = f"{x} + {row} * {row_of(value)} + {head} * {self.columns}", out
+        if rotation is None:
+            b.helpers.add("copy_heads")
+            return call("copy_heads", [*at, wanted, str(self.columns)], depth=depth)
+        b.helpers.add("turn_heads")
+        return call(
+            "turn_heads", [*at, *self.angles(b, rotation, row), wanted, str(self.columns)], depth=depth
+        )
+
+    def angles(self, b: Builder, rotation: RotateOp, row: str) -> tuple[str, str]:
+        """Where the cosines and sines of rows of the call lie."""
+        step = row_of(rotation.cos)
+        cos, sin = b.pointer(rotation.cos, "cos", self.op), b.pointer(rotation.sin, "sin", self.op)
+        return f"{cos} + {row} * {step}", f"{sin} + {row} * {step}"
+
+
+def rotation_of(value: SSAValue) -> RotateOp | None:
+    """What turns queries or keys, if attention alone reads what it gives, and their heads are its heads."""
+    turn, uses = value.owner, list(value.uses)
+    if not isinstance(turn, RotateOp) or len(uses) != 1:
+        return None
+    reader = uses[0].operation
+    if (
+        not isinstance(reader, AttentionOp)
+        or value not in (reader.q, reader.k)
+        or reader.parent is not turn.parent
+    ):
+        return None
+    return turn if 2 * turn.half == reader.head_columns else None
 
 
 def row_of(value: SSAValue) -> int:

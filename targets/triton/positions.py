@@ -10,6 +10,7 @@ from xdsl.ir import SSAValue
 
 from sterna.dialects.ternary import PositionsOp, RotateOp
 from sterna.targets.triton.kernel import Builder, Host, Shape, place, product_text
+from sterna.targets.triton.past import rotation_of
 
 BLOCK = 1024
 
@@ -46,7 +47,9 @@ def length_of(value: SSAValue) -> str:
 
 
 def emit_rotate(op: RotateOp, host: Host) -> None:
-    """A thread turns a pair."""
+    """A thread turns a pair. What attention alone reads it turns itself."""
+    if rotation_of(op.result) is not None:
+        return
     shape, half = Shape.of(op.x), op.half
     columns = shape.columns
     assert columns is not None

@@ -159,3 +159,14 @@ def to_int8(x):
     x = tl.where(x > 127.0, 127.0, x)
     x = tl.where(x < -128.0, -128.0, x)
     return ((x + 12582912.0).to(tl.int32, bitcast=True) - 0x4B400000).to(tl.int8)
+
+
+@triton.jit
+def arrives_last(counter, count):
+    """Whether this program is the last of `count` to count itself; what all of them wrote before is then there.
+
+    The barrier puts what every thread wrote before the addition, which one thread makes for all: it releases that, and
+    acquires what the others released. Its result goes to all threads through another barrier.
+    """
+    tl.debug_barrier()
+    return tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu") == count - 1

@@ -13,7 +13,6 @@ PROOFS = ("tests/proofs/test_integer_products.py",)
 DOT, REDUCTION = "targets/cpu/dot.py", "targets/cpu/reduction.py"
 DOT_B3, BASE_3 = "targets/cpu/dot_b3.py", ("tests/proofs/test_base_3.py",)
 TRITON = ("tests/property/test_triton_kernels.py",)
-ATTENTION = ("tests/property/test_attention.py",)
 KNOWN = ("tests/unit/test_known_numbers.py",)
 
 MUTANTS = (
@@ -466,26 +465,5 @@ MUTANTS = (
         "a sum over rows runs in pieces",
         (*KNOWN, "tests/unit/test_cpu_target.py", *GENERAL),
         equivalent="a sum over axis 0 that leaves T in front would need T twice, and a value with two is MIXED anyway",
-    ),
-    Mutant(
-        "targets/cpu/attention.py",
-        "rows = self.op.block.value.data",
-        "rows = 1 << 20",
-        "attention: one sum over all of the past",
-        ATTENTION,
-    ),
-    Mutant(
-        "targets/triton/attention_blocks.py",
-        "tl.range(0, (count + {past.block - 1}) // {past.block}",
-        "tl.range(0, count // {past.block}",
-        "attention on a GPU, few rows: a block that is not full is left out",
-        ATTENTION,
-    ),
-    Mutant(
-        "targets/triton/sums.py",
-        "total += tl.where(k < reach, product, 0.0) if PARTLY else product",
-        "total += product",
-        "attention on a GPU, many rows: what a row does not see is multiplied by zero",
-        ATTENTION,
     ),
 )

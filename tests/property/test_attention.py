@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,7 @@ from sterna.dialects.errors import CompileError
 from sterna.dialects.interpreter import ModuleInterpreter
 from sterna.targets.program import InputError
 from sterna.targets.triton import TritonTarget
+from sterna.targets.triton.emitter import emit_module
 from sterna.testing.arrays import SEEDS, activations
 from tests.cpu_programs import PlannedProgram, isa_names, same_bits
 
@@ -35,22 +37,31 @@ class Heads:
     columns: int
     capacity: int
     block: int = 16
+    turned: bool = False
+    """Are queries and keys turned by angles `[T, D / 2]` first?"""
 
     @property
     def widths(self) -> tuple[int, int]:
         return self.kv_heads * self.sharing * self.columns, self.kv_heads * self.columns
 
     def text(self) -> str:
-        """`forward(tokens, q, k, v, start, keys, values) -> (y, start, keys, values)`."""
+        """`forward(tokens, q, k, v, [cos, sin,] start, keys, values) -> (y, start, keys, values)`."""
         wide, narrow = (f"tensor<?x{width}xf32>" for width in self.widths)
         cache = f"tensor<{self.capacity}x{self.widths[1]}xf32>"
+        angle = f"tensor<?x{self.columns // 2}xf32>"
+        angles = f"%cos : {angle}, %sin : {angle}, " if self.turned else ""
+        rotations = f"""
+          %q_turned = ternary.rotate %q by %cos, %sin : {wide}, {angle}
+          %k_turned = ternary.rotate %k by %cos, %sin : {narrow}, {angle}"""
+        q, k = ("%q_turned", "%k_turned") if self.turned else ("%q", "%k")
         return f"""
-        func.func @forward(%tokens : tensor<?xi64>, %q : {wide}, %k : {narrow}, %v : {narrow}, %start : tensor<i64>,
-                           %keys : {cache}, %values : {cache}) -> ({wide}, tensor<i64>, {cache}, {cache})
-            attributes {{sterna.states = 3 : i64}} {{
+        func.func @forward(%tokens : tensor<?xi64>, %q : {wide}, %k : {narrow}, %v : {narrow}, {angles}
+                           %start : tensor<i64>, %keys : {cache}, %values : {cache})
+            -> ({wide}, tensor<i64>, {cache}, {cache}) attributes {{sterna.states = 3 : i64}} {{
           %p, %next = ternary.positions %start of %tokens capacity = {self.capacity}
             : tensor<i64>, tensor<?xi64> -> tensor<?xi64>, tensor<i64>
-          %y, %new_keys, %new_values = ternary.attention %q, %k, %v at %p cache %keys, %values
+          {rotations if self.turned else ""}
+          %y, %new_keys, %new_values = ternary.attention {q}, {k}, %v at %p cache %keys, %values
             heads = {self.kv_heads * self.sharing} kv_heads = {self.kv_heads} scale = {self.columns**-0.5}
             block = {self.block} lanes = 16
             : {wide}, {narrow}, tensor<?xi64>, {cache}
@@ -188,8 +199,9 @@ def continued(draw: st.DrawFn, heads: Heads, *, special: bool = True) -> list[Ar
     rows = draw(st.integers(0, min(heads.capacity - start, 20)))
     wide, narrow = heads.widths
     shapes = [(rows, wide), *[(rows, narrow)] * 2, *[(heads.capacity, narrow)] * 2]
-    q, k, v, keys, values = (draw(activations(shape, special=special)) for shape in shapes)
-    return [np.zeros(rows, np.int64), q, k, v, np.array(start), keys, values]
+    shapes += [(rows, heads.columns // 2)] * 2 if heads.turned else []
+    q, k, v, keys, values, *angles = (draw(activations(shape, special=special)) for shape in shapes)
+    return [np.zeros(rows, np.int64), q, k, v, *angles, np.array(start), keys, values]
 
 
 @pytest.mark.slow
@@ -229,14 +241,22 @@ def test_a_cache_that_something_else_reads_is_not_written_over() -> None:
     assert [each.in_place for each in program.program.outputs] == [False, False, False, True]
 
 
-ON_GPU = (Heads(2, 2, 16, 40), Heads(1, 3, 20, 100, 32), Heads(1, 9, 1, 33), Heads(1, 1, 80, 24, 32))
+ON_GPU = (
+    Heads(2, 2, 16, 40, turned=True),
+    Heads(1, 3, 20, 100, 32, turned=True),
+    Heads(1, 9, 1, 33),
+    Heads(1, 1, 80, 24, 32),
+)
 """Several blocks twice, more heads than a program of few rows serves, and a cache shorter than a block."""
 
 
 @cache
 def on_gpu(heads: Heads, few_rows: int) -> PlannedProgram:
     """With kernels for few rows for so many, and of one."""
-    program = PlannedProgram(heads.text(), {})
+    return with_few_rows(PlannedProgram(heads.text(), {}), few_rows)
+
+
+def with_few_rows(program: PlannedProgram, few_rows: int) -> PlannedProgram:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sterna.targets.triton.attention.FEW_ROWS", few_rows)
         assert program.on_triton
@@ -245,12 +265,12 @@ def on_gpu(heads: Heads, few_rows: int) -> PlannedProgram:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("few_rows", [64, 0])
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.data(), st.sampled_from(ON_GPU))
 def test_gpu_kernels_equal_the_interpreter(few_rows: int, data: st.DataObject, heads: Heads) -> None:
     """Slow: Triton's interpreter takes seconds a call."""
-    inputs = data.draw(continued(heads))
-    on_gpu(heads, few_rows).check_on_triton([*(x[:18] for x in inputs[:4]), *inputs[4:]])
+    *rows, start, keys, values = data.draw(continued(heads))
+    on_gpu(heads, few_rows).check_on_triton([*(x[:18] for x in rows), start, keys, values])
 
 
 @pytest.mark.slow
@@ -260,14 +280,72 @@ def test_gpu_kernels_at_the_edges_of_blocks(few_rows: int) -> None:
 
     Of several rows only the last sees its own key and value, which are no numbers: the others have nothing of them.
     """
-    heads, generator = ON_GPU[0], np.random.default_rng(5)
+    generator = np.random.default_rng(5)
     for start, rows in ((0, 1), (14, 1), (15, 1), (16, 1), (0, 16), (30, 2), (31, 2), (38, 2)):
-        shapes = [(rows, width) for width in (*heads.widths, heads.widths[1])]
-        shapes += [(heads.capacity, heads.widths[1])] * 2
-        q, k, v, *caches = (generator.standard_normal(shape, np.float32) for shape in shapes)
+        inputs = some_rows(ON_GPU[0], generator, start, rows)
         if rows > 1:
-            k[-1], v[-1] = np.nan, np.inf
-        on_gpu(heads, few_rows).check_on_triton([np.zeros(rows, np.int64), q, k, v, np.array(start), *caches])
+            inputs[2][-1], inputs[3][-1] = np.nan, np.inf
+        on_gpu(ON_GPU[0], few_rows).check_on_triton(inputs)
+
+
+def some_rows(heads: Heads, generator: np.random.Generator, start: int, rows: int) -> list[Array]:
+    """Inputs of a call after some rows, of ordinary numbers."""
+    wide, narrow = heads.widths
+    shapes = [(rows, wide), *[(rows, narrow)] * 2, *[(rows, heads.columns // 2)] * (2 if heads.turned else 0)]
+    given = [generator.standard_normal(shape, np.float32) for shape in shapes]
+    caches = [generator.standard_normal((heads.capacity, narrow), np.float32) for _ in range(2)]
+    return [np.zeros(rows, np.int64), *given, np.array(start), *caches]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("columns", "few_rows", "start", "rows"),
+    [(160, 64, 70, 1), (160, 0, 62, 3), (288, 0, 62, 3), (8, 64, 52, 14)],
+)
+def test_gpu_kernels_of_wide_heads_and_of_keys_in_two_pieces(
+    columns: int, few_rows: int, start: int, rows: int
+) -> None:
+    """Slow: the same. Columns of values in several pieces, the last not whole, in both tiles of wide heads; and keys of
+    the call in two pieces of the cache, in one of them more than a program writes at once."""
+    heads = Heads(1, 2, columns, 80, turned=True)
+    generator = np.random.default_rng(columns)
+    on_gpu(heads, few_rows).check_on_triton(some_rows(heads, generator, start, rows))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "func.return %y,",
+            "%y_turned = arith.addf %y, %q_turned : tensor<?x16xf32>\nfunc.return %y_turned,",
+        ),
+        ("%q_turned, %k_turned, %v at", "%q_turned, %k_turned, %k_turned at"),
+        ("tensor<?x4xf32>", "tensor<?x2xf32>"),
+    ],
+    ids=["read by something else", "values too", "two pairs of a head's four are another's"],
+)
+def test_what_attention_does_not_turn_itself_has_a_launch(before: str, after: str) -> None:
+    """Slow: the same."""
+    heads = Heads(1, 2, 8, 24, turned=True)
+    assert before in heads.text()
+    program = PlannedProgram(heads.text().replace(before, after), {})
+    assert "def rotate_" not in emit_module(PlannedProgram(heads.text(), {}).module)
+    assert "def rotate_" in emit_module(program.module)
+    inputs = some_rows(heads, np.random.default_rng(1), 5, 3)
+    if "x2x" in after:
+        inputs[4:6] = (angle[:, :2] for angle in inputs[4:6])
+    program.check_on_triton(inputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few_rows", [64, 0])
+def test_a_program_of_five_rows(few_rows: int) -> None:
+    """Slow: the same. A number that the kernels know is not one that a call gives."""
+    heads = Heads(1, 2, 8, 24, turned=True)
+    text = re.sub(r"tensor<\?x", "tensor<5x", heads.text())
+    program = with_few_rows(PlannedProgram(text, {}), few_rows)
+    program.check_on_triton(some_rows(heads, np.random.default_rng(2), 5, 5))
 
 
 def test_a_block_that_a_gpu_cannot_hold_is_an_error() -> None:

@@ -40,7 +40,7 @@ def texts() -> Iterator[Texts]:
 
 
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # to shrink a model would take an hour here

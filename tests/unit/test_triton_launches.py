@@ -59,18 +59,29 @@ def launches(request: pytest.FixtureRequest) -> list[Launch]:
     return request.getfixturevalue({"cuda:80": "ampere", "cuda:90": "hopper"}[request.param])
 
 
-@pytest.fixture(scope="module")
-def transformer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One group of the published model's heads: four that share keys of 128 columns, and 4096 rows of cache."""
+def transformer(folder: Path, columns: int) -> Path:
+    """One group of a published model's heads: four that share keys, and 4096 rows of cache."""
     config = replace(
         ONLINE,
-        hidden_size=512,
+        hidden_size=4 * columns,
         num_hidden_layers=1,
         num_key_value_heads=1,
         max_position_embeddings=4096,
     )
     module, weights = import_bitnet(config), RandomStore(config.tensor_shapes())
-    return emit(module, weights, tmp_path_factory.mktemp("transformer")) / "kernels.py"
+    return emit(module, weights, folder) / "kernels.py"
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the heads of BitNet b1.58 2B."""
+    return transformer(tmp_path_factory.mktemp("narrow"), 128)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With those of the largest that are published in 1.58 bits."""
+    return transformer(tmp_path_factory.mktemp("wide"), 256)
 
 
 def test_a_step_of_one_text_launches_the_products_alone(emitted: Path) -> None:
@@ -86,21 +97,49 @@ def test_a_step_of_one_text_launches_the_products_alone(emitted: Path) -> None:
 ATTENTION = ("positions", "rotate", "write_cache", "attention", "turn_keys")
 
 
+def test_attention_takes_two_launches_of_a_step_and_three_of_a_prompt(narrow: Path) -> None:
+    def launched(texts: int, length: int) -> list[str]:
+        return [name for name in launches_of(load_file(narrow), texts, length) if name.startswith(ATTENTION)]
+
+    of_step = ["positions_0", "attention_scores_0", "attention_sums_0"]
+    assert launched(1, 1) == launched(100, 1) == launched(8, 8) == of_step
+    assert launched(1, 65) == ["positions_0", "write_cache_0", "turn_keys_0", "attention_0"]
+
+
 @pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
-def test_attention_shares_what_it_loads_and_keeps_its_sums_in_registers(transformer: Path, isa: str) -> None:
-    launches = compiled_launches(load_file(transformer), isa, CALLS, (), only=ATTENTION)
+def test_attention_shares_what_it_loads_and_keeps_its_sums_in_registers(narrow: Path, isa: str) -> None:
+    launches = compiled_launches(load_file(narrow), isa, CALLS, (), only=ATTENTION)
     for each in launches:
         assert resources(each) == (0, 0), each.name
         assert not re.search(FORBIDDEN, each.texts["ptx"]), each.name
         assert isa != "cuda:90" or each.texts["ptx"].count("griddepcontrol.wait") == 1, each.name
-    of_step = ("attention_scores_0", "attention_sums_0", "attention_total_0")
     texts = {each.name: each.texts["ptx"] for each in launches}
-    assert texts.keys() >= {*of_step, "turn_keys_0", "attention_0"}
-    scores, sums, total = (texts[name] for name in of_step)
+    of_step, of_prompt = (
+        {"attention_scores_0", "attention_sums_0"},
+        {"write_cache_0", "turn_keys_0", "attention_0"},
+    )
+    assert texts.keys() == {"positions_0", *of_step, *of_prompt}
     # Of a piece of 64 keys every thread loads eight times two vectors, and no more for the four heads that share them.
+    written, _, scores = texts["attention_scores_0"].partition("bar.sync")
+    assert "st.global" in written
     assert len(re.findall(r"ld\.global\.v4\.b32", scores)) == 8 * (2 + 4)
+    sums, _, total = texts["attention_sums_0"].partition("atom.global.gpu.acq_rel.add")
     assert len(re.findall(r"ld\.global\.v4\.b32", sums)) == 8 * 2
-    assert "ld.global.v4.b32" in total
+    # What every thread wrote is there when one thread says so, and all read it behind that.
+    assert re.search(r"bar\.sync", sums[sums.rindex("st.global") :])
+    assert "ld.global" not in total[: total.index("bar.sync")]
+    assert len(re.findall(r"ld\.global\.v2\.b32", total)) == 8 + 1, (
+        "of eight blocks at once, and of what is left"
+    )
+
+
+@pytest.mark.parametrize("isa", ["cuda:80", "cuda:90"])
+def test_attention_of_wide_heads_keeps_its_sums_in_registers(wide: Path, isa: str) -> None:
+    launches = compiled_launches(load_file(wide), isa, CALLS, (), only="attention")
+    assert {each.name for each in launches} == {"attention_scores_0", "attention_sums_0", "attention_0"}
+    for each in launches:
+        assert resources(each) == (0, 0), each.name
+        assert not re.search(FORBIDDEN, each.texts["ptx"]), each.name
 
 
 def products(launches: list[Launch], *, many: bool) -> list[Launch]:

@@ -154,7 +154,8 @@ def test_what_no_kernel_calls_is_not_copied() -> None:
         project(17, 255, "random"),
         norm_quantize(257, norm_of_norm=True),
         scan(255),
-        PlannedProgram(Heads(5, 4, 20, 4096).text(), {}),
+        PlannedProgram(Heads(5, 4, 20, 4096, turned=True).text(), {}),
+        PlannedProgram(Heads(2, 3, 300, 4096, turned=True).text(), {}),
         dense(2560, 4096),
     ],
 )
