@@ -57,7 +57,7 @@ def test_a_text_among_others_is_the_text_alone(texts: Texts, data: st.DataObject
         bos_token_id=None,
         eos_token_id=None,
     )
-    count, length = data.draw(st.integers(2, 4)), data.draw(st.integers(1, 5))
+    count, length = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 5))
     row = st.lists(st.integers(0, config.vocab_size - 1), min_size=length, max_size=length)
     tokens = data.draw(st.lists(row, min_size=count, max_size=count))
     with TemporaryDirectory() as folder:
