@@ -72,6 +72,7 @@ def compiled_launches(
     emitted: Any = module
     is_cuda = isa.startswith("cuda:")
     emitted.CUDA = is_cuda
+    emitted.PTX = tl.constexpr(is_cuda)
     emitted.OVERLAP = tl.constexpr(isa == "cuda:90")
     emitted.EXACT = {"enable_fp_fusion": False, **({"launch_pdl": True} if emitted.OVERLAP else {})}
     found: dict[tuple[str, str], Launch] = {}

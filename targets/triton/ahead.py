@@ -76,8 +76,9 @@ def compile_kernels(planned: ModuleOp, isa: str) -> Iterator[Compiled]:
         path = Path(folder) / "kernels.py"
         path.write_text(emitter.text(), encoding="utf-8")
         module: Any = load_file(path)
-        if target.backend == "cuda" and target.arch >= 90:
-            module.OVERLAP = type(module.OVERLAP)(True)
+        constant = type(module.OVERLAP)
+        module.PTX = constant(target.backend == "cuda")
+        module.OVERLAP = constant(target.backend == "cuda" and target.arch >= 90)
         for name, kernel in emitter.file.kernels.values():
             if kernel.is_function:
                 continue
@@ -102,9 +103,6 @@ def compile_kernel(
     name: str, kernel: Kernel, function: Any, constants: Mapping[str, Any], target: Any
 ) -> Compiled:
     compiler = import_triton("triton.compiler")
-    constants = dict(constants)
-    if target.backend != "cuda" and "DP4A" in constants:
-        constants["DP4A"] = False
     source = compiler.ASTSource(
         function,
         signature={param.name: param.type for param in kernel.params},

@@ -46,7 +46,7 @@ from sterna.targets.triton.source import (
     listed,
 )
 
-VOCABULARY = ("prelude.py", "sums.py", "integers.py", "trits.py")
+VOCABULARY = ("prelude.py", "packed.py", "sums.py", "integers.py", "trits.py")
 """Files of functions that kernels call."""
 
 COPIED = ("runtime.py", *VOCABULARY, "decoding.py")

@@ -80,7 +80,7 @@ RESERVED = frozenset(
         "SPLIT",
         "OVERLAP",
         "AHEAD",
-        "DP4A",
+        "PTX",
         "MANY",
         "ALONE",
         "STEP",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xdsl.ir import Operation, SSAValue
+from xdsl.ir import Attribute, Operation, SSAValue
 
 from sterna.dialects.errors import CompileError
 from sterna.dialects.ternary import AccumulateOp, ProjectOp, ScanOp, tensor
@@ -24,7 +24,7 @@ from sterna.targets.triton.kernel import (
 )
 from sterna.targets.triton.rows import RowFunction
 from sterna.targets.triton.scan import allocate_states
-from sterna.targets.triton.source import Param, call, indented
+from sterna.targets.triton.source import Param, call, indented, tuple_text
 
 SWITCHES = {"ALONE": "batch.alone", "STEP": "batch.length == 1"}
 """Constants that only some kernels have. Does a call have a single row, which its products compute themselves? One
@@ -38,7 +38,6 @@ FEW_ROWS = {
     "MANY": False,
     "ALONE": True,
     "STEP": True,
-    "DP4A": True,
 }
 MANY_ROWS = {**FEW_ROWS, "ROWS": 64, "CHANNELS": 128, "TILES": 1, "MANY": True, "ALONE": False, "STEP": False}
 """The constants of a kernel, as an example of each way that it has."""
@@ -72,7 +71,7 @@ def emit_project(op: ProjectOp, host: Host, row: RowFunction | None = None) -> N
     if row is not None:
         kernel.compute(row)
     b.lines += ["if not MANY:", *indented(loads_of_row)]
-    totals = [kernel.product(op.q[read], weight) for read, weight in zip(reads, op.weights, strict=True)]
+    totals = kernel.products([(op.q[read], weight) for read, weight in zip(reads, op.weights, strict=True)])
     kernel.complete(totals)
     b.lines += ["if MANY:", *indented([*loads, *loads_of_row])]
     sums = [
@@ -108,9 +107,9 @@ def emit_accumulate(op: AccumulateOp, host: Host) -> None:
     """One group of few enough columns of int8; `gathered.py` has the others."""
     host.allocate(op.acc)
     kernel = Product(op, op.x, op.w, host)
-    total = kernel.product(op.x, op.w)
-    kernel.complete([total])
-    kernel.store(op.acc, total)
+    totals = kernel.products([(op.x, op.w)])
+    kernel.complete(totals)
+    kernel.store(op.acc, totals[0])
     kernel.launch()
 
 
@@ -141,24 +140,38 @@ class Product:
         ]
         b.helpers.add(TAKE_TURN.removesuffix("()"))
 
-    def product(self, q: SSAValue, weight: SSAValue) -> str:
-        """sum over k of q[t, k] * weight[m, k]."""
-        b, k = self.builder, tensor(weight).get_shape()[1]
-        w, x = b.pointer(weight, "w", self.op), b.pointer(q, "q", self.op)
-        name = b.names.new("total")
-        packed = encoding(weight, self.op)
-        shape = f"{w}, {x}, m, t, rows, {self.m}, {k}, {packed.tile_rows}"
-        few, many = (f"{packed.format.data}_{way}_product" for way in ("vector", "matrix"))
+    def products(self, factors: Sequence[tuple[SSAValue, SSAValue]]) -> list[str]:
+        """sum over k of q[t, k] * weight[m, k], of each pair (q, weight). Those of the same q are one call."""
+        totals: dict[int, str] = {}
+        readers: dict[tuple[SSAValue, Attribute], list[int]] = {}
+        for n, (q, weight) in enumerate(factors):
+            readers.setdefault((q, weight.type), []).append(n)
+        for (q, _), numbers in readers.items():
+            names = self.products_of(q, [factors[n][1] for n in numbers])
+            totals |= zip(numbers, names, strict=True)
+        return [totals[n] for n in range(len(factors))]
+
+    def products_of(self, q: SSAValue, weights: Sequence[SSAValue]) -> list[str]:
+        b, k = self.builder, tensor(weights[0]).get_shape()[1]
+        packed = encoding(weights[0], self.op)
         row_bytes = packed.packed_bytes(packed.tile_rows, k) // packed.tile_rows
-        fetched = b.call("fetch", w, str(self.m), str(row_bytes), "CHANNELS", "SPLIT", "MANY")
-        b.lines.insert(b.lines.index(TAKE_TURN), fetched)
-        b.lines += [
-            "if MANY:",
-            f"    {name} = {b.call(many, shape)}",
-            "else:",
-            f"    {name} = {b.call(few, shape, 'TILES', 'SPLIT', 'DP4A')}",
+        pointers = [b.pointer(weight, "w", self.op) for weight in weights]
+        for w in pointers:
+            fetched = b.call("fetch", w, str(self.m), str(row_bytes), "CHANNELS", "SPLIT", "MANY")
+            b.lines.insert(b.lines.index(TAKE_TURN), fetched)
+        names = [b.names.new("total") for _ in weights]
+        target = ", ".join(names) if len(names) > 1 else tuple_text(names)
+        given = [
+            tuple_text(pointers),
+            b.pointer(q, "q", self.op),
+            *("m", "t", "rows", str(self.m), str(k), str(packed.tile_rows)),
         ]
-        return name
+        for condition, way, more in (("if MANY:", "matrix", []), ("else:", "vector", ["TILES", "SPLIT"])):
+            function = f"{packed.format.data}_{way}_products"
+            b.helpers.add(function)
+            text = call(function, [*given, *more], depth=2, before=f"{target} = ")
+            b.lines += [condition, *indented(text)]
+        return names
 
     def complete(self, totals: Sequence[str]) -> None:
         """Where programs share the columns, the last to arrive goes on, with the sums of all of them."""

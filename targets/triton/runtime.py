@@ -16,7 +16,9 @@ INTERPRETED = triton.knobs.runtime.interpret
 """Is this Triton's interpreter, on the CPU? (TRITON_INTERPRET=1 when triton was imported)"""
 
 CUDA = not INTERPRETED and torch.version.hip is None
-"""Is there the instruction dp4a?"""
+
+PTX = tl.constexpr(CUDA)
+"""Are there the instructions of CUDA's devices, four bytes at a time?"""
 
 OVERLAP = tl.constexpr(CUDA and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0))
 """May a kernel start while the one before it runs (programmatic dependent launch)? See `take_turn`."""
@@ -125,25 +127,17 @@ FEW = [
 """What the kernels of products for few rows are tuned over. SPLIT programs share the columns of a row."""
 
 MANY = [
-    triton.Config({"CHANNELS": channels, "ROWS": rows}, num_warps=warps, num_stages=stages)
-    for channels, rows, warps, stages in (
-        (64, 16, 4, 3),
-        (64, 32, 4, 3),
+    (triton.Config({"CHANNELS": channels, "ROWS": rows}, num_warps=warps, num_stages=3), products)
+    for channels, rows, warps, products in (
+        (64, 16, 4, 12),
+        (64, 32, 4, 6),
         (64, 64, 4, 3),
-        (64, 128, 8, 3),
-        (128, 64, 4, 3),
         (128, 64, 8, 3),
-        (128, 128, 8, 3),
+        (256, 64, 8, 1),
+        (128, 128, 8, 2),
     )
 ]
-"""And for many: of these, those whose sums fit."""
-
-SUMS = 96
-"""Registers of a thread that may hold sums: of 255 that it has, and with 128 of them others are spilled."""
-
-
-def sums_of_a_thread(config: triton.Config, sums: int) -> int:
-    return sums * config.kwargs["CHANNELS"] * config.kwargs["ROWS"] // (32 * config.num_warps)
+"""And for many, each with the most products whose sums fit in registers. Larger blocks read less for the same work."""
 
 
 def time_of(call, quantiles):
@@ -160,7 +154,7 @@ class Product:
     """
 
     def __init__(self, kernel, m: int, sums: int, restored: str | None) -> None:
-        few, many = FEW, [config for config in MANY if sums_of_a_thread(config, sums) <= SUMS]
+        few, many = FEW, [config for config, products in MANY if sums <= products] or [MANY[0][0]]
         if INTERPRETED:  # nothing to measure: the fewest programs are the fastest
             few = [triton.Config({"CHANNELS": 256, "TILES": 4, "SPLIT": 1})]
             many = [triton.Config({"CHANNELS": 256, "ROWS": 64})]
@@ -178,9 +172,9 @@ class Product:
         nearest = triton.next_power_of_2(max(rows, 1))
         given = (*arguments, *self.memory(arguments[0].device), rows, nearest)
         if rows <= FEW_ROWS:
-            self.few[grid](*given, ROWS=nearest, MANY=False, DP4A=CUDA, **switches, **EXACT)
+            self.few[grid](*given, ROWS=nearest, MANY=False, **switches, **EXACT)
         else:
-            self.many[grid](*given, TILES=1, SPLIT=1, MANY=True, DP4A=CUDA, **switches, **EXACT)
+            self.many[grid](*given, TILES=1, SPLIT=1, MANY=True, **switches, **EXACT)
 
     def memory(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of programs that share columns, and how many have arrived: zeros, before and after every launch."""

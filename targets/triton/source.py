@@ -122,6 +122,10 @@ def call(function: str, arguments: Sequence[str], *, depth: int = 1, before: str
     return listed(f"{before}{function}(", arguments, ")", depth=depth)
 
 
+def tuple_text(items: Sequence[str]) -> str:
+    return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
 def assigned(before: str, values: Sequence[str], *, depth: int = 1) -> list[str]:
     """Values behind `return ` or `names = `: on one line where that fits."""
     line = f"{before}{', '.join(values)}"

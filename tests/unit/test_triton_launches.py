@@ -123,6 +123,8 @@ def test_products_of_a_prompt_run_on_tensor_cores_from_16_byte_loads(launches: l
         assert re.search(r"(wgmma\.mma_async|mma\.sync)\S*\.s32\.s8\.s8", ptx), each.name
         assert re.search(r"ld\.global\.v4\.b32|cp\.async\.cg\.shared\.global .*0x10", ptx), each.name
         assert "dp4a" not in ptx
+        # Trits are unpacked four bytes at a time, in words.
+        assert not re.search(r"\b(?:shr|add|sub|mul\.lo)\.[bsu]16\b", ptx), each.name
 
 
 def test_hopper_takes_the_products_of_its_warp_groups(hopper: list[Launch]) -> None:
