@@ -471,4 +471,11 @@ MUTANTS = (
         "slice of T: a dynamic offset clamped as if the stride were 1",
         known("a_slice_of_every_other_row_moves_to_where_it_is_inside"),
     ),
+    Mutant(
+        "targets/triton/products.py",
+        "return [totals[n] for n in range(len(factors))]",
+        "return list(totals.values())",
+        "products of several rows: in the order in which they share them",
+        PRODUCTS,
+    ),
 )

@@ -23,6 +23,7 @@ from tests.mutation.gpu_tests import (
 from tests.mutation.mutant import Mutant
 
 PRELUDE = "targets/triton/prelude.py"
+PACKED = "targets/triton/packed.py"
 INTEGERS = "targets/triton/integers.py"
 FLOAT_SUMS = "targets/triton/sums.py"
 DECODING = "targets/triton/decoding.py"
@@ -78,49 +79,49 @@ MUTANTS = (
         NORMS,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         "begin = tl.program_id(2) * (TIMES * TILES)\n",
         "begin = tl.program_id(2) * TILES\n",
         "few rows, 2 bits: programs that share columns begin too early",
         SHARED,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         "t.to(tl.int64) * (ACROSS * 64)\n",
         "t.to(tl.int64) * ((K + 3) // 4)\n",
         "few rows, 2 bits: rows of int8 are taken for unpadded",
         PRODUCTS,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         "EACH_WORDS: tl.constexpr = (READ_WORDS + TILES * 64 * SPLIT - 1) // (TILES * 64 * SPLIT) * (TILES * 64)",
         "EACH_WORDS: tl.constexpr = READ_WORDS // (TILES * 64 * SPLIT) * (TILES * 64)",
         "few rows, base 3: sum(q) without its last columns",
         PRODUCTS + SHARED,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         "    for tile in range(ACROSS):\n",
         "    for tile in range(K // 256):\n",
         "many rows, 2 bits: a tile that is not full is left out",
         PRODUCTS,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         "in_row = ((first + tile) * 80 + digit * 16 < ROW_BYTES)[:, None]",
         "in_row = ((first + tile) * 80 + digit * 16 < K - 16)[:, None]",
         "many rows, base 3: the last digits' activations are left out",
         PRODUCTS,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         "    tl.store(counter, 0, mask=is_last)\n",
         "",
         "programs that share columns: the counter stays where it is",
         SHARED,
     ),
     Mutant(
-        PRELUDE,
+        PACKED,
         'return tl.atomic_xchg(where, total * 0, mask=inside, sem="relaxed")',
         "return tl.load(where, mask=inside)",
         "programs that share columns: the sums stay for the next launch",
@@ -307,5 +308,26 @@ MUTANTS = (
         "return int(decoder.tokens[0])",
         "greedy texts: the first one's token for all",
         (f"{TARGET}::test_what_draws_nothing_on_the_host_draws_nothing",),
+    ),
+    Mutant(
+        PACKED,
+        "tripled = (packed.to(tl.int16) & 0xFF) * 3",
+        "tripled = packed.to(tl.int16) * 3",
+        "many rows, base 3: a byte of trits has a sign",
+        PRODUCTS,
+    ),
+    Mutant(
+        PACKED,
+        "(first + tile < ACROSS)[None, :], -128)",
+        "(first + tile < ACROSS)[None, :], 0)",
+        "many rows, base 3: behind the last tile trits are -1",
+        PRODUCTS,
+    ),
+    Mutant(
+        PACKED,
+        "tl.sum(sums[each], axis=2) - tl.sum(ones, axis=1)[:, None]",
+        "tl.sum(sums[0], axis=2) - tl.sum(ones, axis=1)[:, None]",
+        "few rows, base 3: the first of several weights for all",
+        PRODUCTS,
     ),
 )

@@ -362,9 +362,9 @@ MUTANTS = (
         KERNELS,
     ),
     Mutant(
-        "targets/triton/prelude.py",
-        "acc = digits_dot4(even, odd, x, acc, DP4A)",
-        "acc = digits_dot4(odd, even, x, acc, DP4A)",
+        "targets/triton/packed.py",
+        "total = digits_dot4(even, odd, xs[digit], total)",
+        "total = digits_dot4(odd, even, xs[digit], total)",
         "base 3, GPU: even and odd bytes exchanged",
         TRITON,
     ),
