@@ -11,7 +11,7 @@ import pytest
 from sterna.targets.triton.emitter import emit_module
 from tests.cpu_programs import PlannedProgram
 from tests.property.test_attention import Heads
-from tests.property.test_cpu_kernels import scan
+from tests.property.test_cpu_kernels import ENCODED, project, scan
 from tests.property.test_triton_programs import check
 
 pytestmark = pytest.mark.slow
@@ -429,3 +429,13 @@ def test_what_is_empty_and_read_is_the_same_in_every_run() -> None:
         }""",
         np.arange(80, dtype=np.float32).reshape(4, 20),
     )
+
+
+@ENCODED
+@pytest.mark.parametrize("count", [1, 5])
+def test_what_stands_behind_a_row_of_int8_meets_no_trit(encoding: str, count: int) -> None:
+    """A row has 256 bytes, of which 80 are columns; in the others stands 127, as in all memory that is new."""
+    generator = np.random.default_rng(count)
+    p, q = generator.integers(-128, 128, (2, count, 80)).astype(np.int8)
+    steps, extra = np.ones((2, count), np.float32), np.zeros((count, 9), np.float32)
+    project(9, 80, "random", encoding).check_on_triton([p, q, *steps, extra])
