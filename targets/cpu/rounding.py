@@ -34,12 +34,13 @@ def round_half_even(x: SSAValue) -> SSAValue:
 def floor(x: SSAValue) -> SSAValue:
     nearest = round_half_even(x)
     above = v.fcmp("ogt", nearest, x)
-    return copysign(v.select(above, v.fsub(nearest, _constant(1.0, x)), nearest), x)
+    return v.select(above, v.fsub(nearest, _constant(1.0, x)), nearest)
 
 
 def ceil(x: SSAValue) -> SSAValue:
     nearest = round_half_even(x)
     below = v.fcmp("olt", nearest, x)
+    # Of -0.7 the nearest is -1, and -1 + 1 is +0.
     return copysign(v.select(below, v.fadd(nearest, _constant(1.0, x)), nearest), x)
 
 

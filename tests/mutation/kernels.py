@@ -274,9 +274,9 @@ MUTANTS = (
     ),
     Mutant(
         "targets/cpu/rounding.py",
-        "return copysign(v.select(above, v.fsub(nearest, _constant(1.0, x)), nearest), x)",
-        "return v.select(above, v.fsub(nearest, _constant(1.0, x)), nearest)",
-        "floor: -0 loses its sign",
+        "return copysign(v.select(below, v.fadd(nearest, _constant(1.0, x)), nearest), x)",
+        "return v.select(below, v.fadd(nearest, _constant(1.0, x)), nearest)",
+        "ceil: -0 loses its sign",
         GENERAL + ELEMENTWISE,
         "",
     ),

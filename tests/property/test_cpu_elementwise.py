@@ -131,3 +131,30 @@ def test_per_row_vectors_are_one_row_of_dynamic_length(isa: str) -> None:
     for rows in (1, 15, 16, 17, 40, 41):
         x, y = generator.standard_normal((2, rows), np.float32)
         program.check([x, y], isa=isa, threads=2)
+
+
+ROUNDINGS = ("floor", "ceil", "trunc", "round", "roundeven")
+EDGES = (0.0, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5, 2.0**23 - 0.5, 2.0**23 + 1, 1e-45, 3e38, np.inf)
+
+
+def rounding(operation: str) -> PlannedProgram:
+    x = "tensor<?x24xf32>"
+    text = f"""
+      func.func @forward(%x : {x}) -> {x} {{
+        %y = ternary.elementwise (%x : {x}) {{
+        ^bb0(%0 : f32):
+          %1 = math.{operation} %0 : f32
+          ternary.yield %1 : f32
+        }} -> {x}
+        func.return %y : {x}
+      }}"""
+    return PlannedProgram(text, {})
+
+
+@pytest.mark.parametrize("operation", ROUNDINGS)
+def test_roundings_keep_the_sign_where_zero_is_what_is_left(operation: str) -> None:
+    row = np.array([*EDGES, *(-edge for edge in EDGES)], np.float32)
+    program = rounding(operation)
+    for isa in isa_names():
+        program.check([row[None, :]], isa=isa, threads=1)
+    program.check_on_triton([row[None, :]])
