@@ -50,6 +50,7 @@ from sterna.dialects.layout import buffer_bytes
 from sterna.dialects.ternary import AbsmeanOp, LoadOp, TernarizeOp, WeightOp, tensor
 from sterna.passes.control_buffers import control_blocks, copy_before, settle_control
 from sterna.passes.derived_weights import DerivedWeights, weight_name
+from sterna.passes.dynamic_sizes import check_dynamic_sizes
 from sterna.passes.operands import tensors_read
 
 NO_KERNEL = (AbsmeanOp, TernarizeOp)
@@ -102,6 +103,7 @@ def check_blocks(functions: Sequence[FuncOp]) -> None:
 def check_planned_form(functions: Sequence[FuncOp]) -> None:
     """CompileError if no plan of a function can be made; for all operations at once that only packed weights take."""
     check_blocks(functions)
+    check_dynamic_sizes(functions)
     for func in functions:
         is_entry = func.sym_visibility is None or func.sym_visibility.data != "private"
         scalars = [arg.type for arg in func.body.block.args if not isinstance(arg.type, TensorType)]

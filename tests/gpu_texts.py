@@ -4,7 +4,8 @@
 
 takes a JSON object a line on stdin, `{"kernels": PATH, "weights": PATH, "tokens": [[...], ...], "steps": N}`, and
 answers with the list of what is not, bit for bit, what the text alone gives, or is not when the programs of each launch
-run in another order, on memory that held something else.
+run in another order, on memory that held something else; and `{"logits": [[...], ...]}`, with the likeliest token of
+each row.
 """
 
 from __future__ import annotations
@@ -42,9 +43,15 @@ class Texts:
         )
 
     def differences(self, model: Path, tokens: Sequence[Sequence[int]], steps: int) -> list[str]:
-        assert self._process.stdin is not None and self._process.stdout is not None
         paths = {"kernels": str(model / "kernels.py"), "weights": str(model / "weights.bin")}
-        print(json.dumps({**paths, "tokens": tokens, "steps": steps}), file=self._process.stdin, flush=True)
+        return self._ask({**paths, "tokens": tokens, "steps": steps})
+
+    def likeliest(self, logits: Sequence[Sequence[float]]) -> list[int]:
+        return self._ask({"logits": logits})
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(json.dumps(request), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
@@ -65,8 +72,11 @@ def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int)
     import torch
 
     module: Any = load_file(Path(kernels))
+    module.PIECE = 2 * len(tokens)  # So that a prompt comes in pieces to all texts, and in fewer to one.
     held = module.load_weights(torch.from_numpy(np.fromfile(weights, np.uint8)), torch.device("cpu"))
     given, device = torch.tensor(tokens), torch.device("cpu")
+
+    found: list[str] = []
 
     def at_once(prompt: Any) -> list[Any]:
         """Logits `[texts, T, V]`, and every state `[texts, D]`."""
@@ -76,14 +86,18 @@ def differences(kernels: str, weights: str, tokens: list[list[int]], steps: int)
         logits, *last = module.forward(batch, held, prompt.reshape(-1), *states)
         return [logits.unflatten(0, (texts, length)), *last]
 
+    decoders = {count: module.Decoder(held, device, count) for count in (1, len(tokens))}
+
     def continued(prompt: Any) -> list[Any]:
         """Of a decoder: tokens, the last logits and the states, after a prompt and some steps."""
-        decoder = module.Decoder(held, device, len(prompt))
+        decoder = decoders[len(prompt)]
+        decoder.reset()
         decoder.prompt(prompt)
+        likeliest = decoder.logits.argmax(dim=1)
         chosen = decoder.greedy(steps + 1)
+        found.extend(["the first token"] * (not torch.equal(chosen[:, 0], likeliest)))
         return [chosen.float(), decoder.logits, *decoder.states]
 
-    found: list[str] = []
     # First what writes states over the old ones: a kernel that was tuned before would have nothing to put back.
     for way in (continued, at_once):
         together = way(given)
@@ -122,8 +136,27 @@ def backwards(module: Any) -> Iterator[None]:
         builder.set_grid_idx, module.Batch.empty = forwards, empty
 
 
-if __name__ == "__main__":
+def likeliest(logits: list[list[float]]) -> list[int]:
+    import torch
+
+    from sterna.targets.triton import decoding
+
+    tokens = torch.zeros(len(logits), dtype=torch.int64)
+    decoding.likeliest(torch.tensor(logits), tokens)
+    return tokens.tolist()
+
+
+def main() -> None:
+    import torch
+
+    torch.use_deterministic_algorithms(True)  # New memory is NaN: see `targets/triton/server.py`.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        print(json.dumps(differences(**json.loads(line))), file=answers, flush=True)
+        request = json.loads(line)
+        answer = likeliest(**request) if "logits" in request else differences(**request)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

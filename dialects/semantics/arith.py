@@ -67,6 +67,16 @@ def unsigned(values: Array) -> Array:
     return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
+def shift_left(a: Array, b: Array) -> Array:
+    """Of an i1, which numpy takes for an int8, nothing is left by one or more."""
+    return a & (b == 0) if a.dtype == np.bool_ else np.left_shift(a, b)
+
+
+def shift_right(a: Array, b: Array) -> Array:
+    """An i1 is nothing but its sign."""
+    return a & (b == b) if a.dtype == np.bool_ else np.right_shift(a, b)
+
+
 def shift_right_logical(a: Array, b: Array) -> Array:
     return np.right_shift(unsigned(a), unsigned(b)).view(a.dtype)
 
@@ -240,8 +250,8 @@ class ArithFunctions(InterpreterFunctions):
     andi = pointwise(arith.AndIOp, np.bitwise_and)
     ori = pointwise(arith.OrIOp, np.bitwise_or)
     xori = pointwise(arith.XOrIOp, np.bitwise_xor)
-    shli = pointwise(arith.ShLIOp, np.left_shift, unsigned=(1,))
-    shrsi = pointwise(arith.ShRSIOp, np.right_shift, unsigned=(1,))
+    shli = pointwise(arith.ShLIOp, shift_left, unsigned=(1,))
+    shrsi = pointwise(arith.ShRSIOp, shift_right, unsigned=(1,))
     shrui = pointwise(arith.ShRUIOp, shift_right_logical, unsigned=(0, 1))
 
     extf = converts(arith.ExtFOp, cast)

@@ -82,6 +82,8 @@ def halve(values: Array, function: Any) -> Array:
 
 def matmul(a: Array, b: Array, to: np.dtype[Any]) -> Array:
     """a @ b. Floats: products rounded one by one, then `lane_sum` over k. Integers: exact modulo 2**width."""
+    if to == np.bool_:  # numpy's sum of booleans is 1 from the first one on
+        return (a.astype(np.int64) @ b.astype(np.int64) & 1).astype(to)
     if not np.issubdtype(to, np.floating):
         return a.astype(to) @ b.astype(to)
     a, b = a.astype(to), np.ascontiguousarray(b.astype(to).T)
@@ -160,7 +162,7 @@ class LinalgFunctions(InterpreterFunctions):
                 "a matmul with its own indexing maps is not supported; write a linalg.transpose"
             )
         a, b, init = args
-        return (init + matmul(a, b, init.dtype),)
+        return (wrapping(np.add)(init, matmul(a, b, init.dtype)),)
 
     @impl(linalg.ReduceOp)
     def reduce(self, interpreter: Interpreter, op: linalg.ReduceOp, args: PythonValues) -> PythonValues:
@@ -191,7 +193,7 @@ class LinalgFunctions(InterpreterFunctions):
             to = out.dtype
             products = widen(a, contraction.widen_left, to), widen(b, contraction.widen_right, to)
             total = np.broadcast_to(sum_of_products(*products), out.shape[:-1])
-            return (args[2] + total.transpose(contraction.out),)
+            return (wrapping(np.add)(args[2], total.transpose(contraction.out)),)
         if any(kind.data != IteratorType.PARALLEL for kind in op.iterator_types):
             raise CompileError(
                 "a linalg.generic that reduces sums products over its last loop; use linalg.reduce for others"

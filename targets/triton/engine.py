@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sterna.dialects.errors import CompileError
+from sterna.targets.triton.interpreter import prepare_once
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +55,8 @@ def isa_of(torch: Any, number: int) -> str:
 
 def load_file(path: Path) -> ModuleType:
     """Imports an emitted file, from where it lies: Triton reads the source of a kernel again."""
+    if interprets_here():
+        prepare_once()
     name = f"sterna_kernels_{abs(hash(str(path.resolve()))):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

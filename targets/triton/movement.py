@@ -13,7 +13,7 @@ from xdsl.ir import Operation, SSAValue
 from sterna.dialects.errors import CompileError
 from sterna.passes.control_buffers import IN_PLACE
 from sterna.passes.operands import tensors_read
-from sterna.targets.triton.kernel import Host, Shape, next_power_of_2, product_text
+from sterna.targets.triton.kernel import Host, Shape, next_power_of_2
 from sterna.targets.triton.loops import Loops, finish
 from sterna.targets.triton.places import Sizes, all_of
 from sterna.targets.triton.scalars import scalar
@@ -134,26 +134,17 @@ def emit_insert_slice(op: tensor.InsertSliceOp, host: Host) -> None:
 
 def emit_concat(op: tensor.ConcatOp, host: Host) -> None:
     """A launch for each part."""
-    axis = op.dim.value.data
-    before: list[int | None] = []
+    axis, start = op.dim.value.data, 0
     for value in op.inputs:
         sizes = Shape.of(value).sizes
         loops = Loops(op, host, sizes)
         along = list(loops.along)
-        if before:
-            along[axis] = loops.builder.assign("i", f"{along[axis]} + {offset_text(loops, before)}")
+        if start:
+            along[axis] = loops.builder.assign("i", f"{along[axis]} + {start}")
         loops.store(op.result, loops.load(value, loops.along), along)
         loops.launch()
-        before.append(sizes[axis])
-
-
-def offset_text(loops: Loops, before: Sequence[int | None]) -> str:
-    static = sum(size for size in before if size is not None)
-    dynamic = sum(size is None for size in before)
-    if not dynamic:
-        return str(static)
-    rows = product_text([None, dynamic], loops.builder.rows())
-    return f"{rows} + {static}" if static else rows
+        # Where a part is T long the others have nothing (`passes/dynamic_sizes.py`).
+        start += sizes[axis] or 0
 
 
 def emit_pad(op: tensor.PadOp, host: Host) -> None:

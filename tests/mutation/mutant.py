@@ -12,7 +12,7 @@ class StaleMutant(Exception):
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` occurs once in `file`; `tests` are the files whose tests ought to fail when `new` stands there."""
+    """`old` occurs once in `file`; `tests`, files or `file::test`, ought to fail when `new` stands there."""
 
     file: str
     old: str

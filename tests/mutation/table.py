@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.mutation import attention, fixed_point, frontends, kernels, passes, semantics
+from tests.mutation import (
+    attention,
+    fixed_point,
+    frontends,
+    gpu_kernels,
+    gpu_runtime,
+    kernels,
+    passes,
+    semantics,
+)
 from tests.mutation.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -10,6 +19,8 @@ MUTANTS: tuple[Mutant, ...] = (
     *passes.MUTANTS,
     *kernels.MUTANTS,
     *attention.MUTANTS,
+    *gpu_runtime.MUTANTS,
+    *gpu_kernels.MUTANTS,
     *frontends.MUTANTS,
     *fixed_point.MUTANTS,
 )

@@ -244,10 +244,10 @@ def test_a_cache_that_something_else_reads_is_not_written_over() -> None:
 ON_GPU = (
     Heads(2, 2, 16, 40, turned=True),
     Heads(1, 3, 20, 100, 32, turned=True),
-    Heads(1, 9, 1, 33),
+    Heads(1, 17, 1, 33),
     Heads(1, 1, 80, 24, 32),
 )
-"""Several blocks twice, more heads than a program of few rows serves, and a cache shorter than a block."""
+"""Several blocks twice, more heads than two programs of few rows serve, and a cache shorter than a block."""
 
 
 @cache

@@ -202,7 +202,7 @@ ENCODED = pytest.mark.parametrize("encoding", ENCODINGS)
 WEIGHTS = ("random", "all +1", "all -1", "zero")
 
 
-def trit_matrix(kind: str, rows: int, columns: int) -> npt.NDArray[np.int8]:
+def trit_matrix(kind: str, rows: int, columns: int, name: str) -> npt.NDArray[np.int8]:
     match kind:
         case "all +1":
             return np.ones((rows, columns), np.int8)
@@ -211,7 +211,9 @@ def trit_matrix(kind: str, rows: int, columns: int) -> npt.NDArray[np.int8]:
         case "zero":
             return np.zeros((rows, columns), np.int8)
         case _:
-            return np.random.default_rng(rows).integers(-1, 2, (rows, columns)).astype(np.int8)
+            return (
+                np.random.default_rng([rows, *name.encode()]).integers(-1, 2, (rows, columns)).astype(np.int8)
+            )
 
 
 @cache
@@ -249,7 +251,7 @@ def project(rows: int, columns: int, kind: str, encoding: str = "i2") -> Planned
         }} -> {y}, {y}
         func.return %y0, %y1 : {y}, {y}
       }}"""
-    weights: dict[str, Any] = {name: trit_matrix(kind, rows, columns) for name in ("a", "b", "c")}
+    weights: dict[str, Any] = {name: trit_matrix(kind, rows, columns, name) for name in ("a", "b", "c")}
     return PlannedProgram(text, {**weights, "scale": np.array(0.37, np.float32), "bias": gains("bias", rows)})
 
 

@@ -119,7 +119,7 @@ def recurrence(columns: int, channels: int, kind: str, encoding: str) -> Planned
         %states, %last = ternary.scan %f, %i, %s : {y}, {d}
         func.return %sum, %i, %states, %last : {x}, {y}, {y}, {d}
       }}"""
-    weights: dict[str, Any] = {name: trit_matrix(kind, channels, columns) for name in ("a", "b")}
+    weights: dict[str, Any] = {name: trit_matrix(kind, channels, columns, name) for name in ("a", "b")}
     weights |= {name: gains(name, columns) for name in ("gain", "other")}
     return PlannedProgram(text, weights | {"scale": np.array(0.37, np.float32)})
 

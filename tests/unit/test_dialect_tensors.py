@@ -196,6 +196,35 @@ def test_a_dense_product_adds_rounded_products_in_lanes() -> None:
     assert same(value, np.array(expected, np.float32))
 
 
+def test_products_of_bits_are_added_modulo_two() -> None:
+    """By either name, and to what is there."""
+    loops = {"left": "t, k", "right": "k, m", "out": "t, m"}
+    maps = "\n".join(f"#{name} = affine_map<(t, m, k) -> ({each})>" for name, each in loops.items())
+    operands = "ins(%a, %b : tensor<3x5xi1>, tensor<5x4xi1>) outs(%o : tensor<3x4xi1>)"
+    text = f"""{maps}
+    func.func @forward(%a : tensor<3x5xi1>, %b : tensor<5x4xi1>, %o : tensor<3x4xi1>)
+        -> (tensor<3x4xi1>, tensor<3x4xi1>) {{
+      %p = linalg.matmul {operands} -> tensor<3x4xi1>
+      %q = linalg.generic {{indexing_maps = [#left, #right, #out],
+                           iterator_types = ["parallel", "parallel", "reduction"]}} {operands} {{
+      ^bb0(%x : i1, %y : i1, %total : i1):
+        %both = arith.muli %x, %y : i1
+        %sum = arith.addi %total, %both : i1
+        linalg.yield %sum : i1
+      }} -> tensor<3x4xi1>
+      func.return %p, %q : tensor<3x4xi1>, tensor<3x4xi1>
+    }}"""
+    a, b, init = (
+        np.ones((3, 5), bool),
+        np.arange(20).reshape(5, 4) % 3 > 0,
+        np.arange(12).reshape(3, 4) % 2 > 0,
+    )
+    expected = (a.astype(int) @ b + init) % 2 == 1
+    assert 0 < np.count_nonzero(expected) < expected.size
+    for found in run(parse(text), [a, b, init]):
+        assert same(found, expected)
+
+
 def test_generic_loops_are_parallel_over_projections() -> None:
     text = """
     func.func @forward(%x : tensor<4x6xf32>, %row : tensor<4xf32>, %o : tensor<6x4xf32>) -> tensor<6x4xf32> {

@@ -163,6 +163,43 @@ func.func @forward(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
         PlanMemoryPass().apply(make_context(), parse(text))
 
 
+ROWS = "tensor<?x4xf32>"
+LONGER = {
+    "concat": f"tensor.concat dim(0) %x, %y : ({ROWS}, tensor<2x4xf32>) -> {ROWS}",
+    "concat of T and T": f"tensor.concat dim(0) %x, %x : ({ROWS}, {ROWS}) -> {ROWS}",
+    "pad": f"""tensor.pad %x low[0, 0] high[1, 0] {{
+               ^bb0(%a : index, %b : index):
+                 tensor.yield %number : f32
+               }} : {ROWS} to {ROWS}""",
+    "collapse_shape": f"tensor.collapse_shape %x [[0, 1]] : {ROWS} into tensor<?xf32>",
+    "expand_shape": f"tensor.expand_shape %x [[0, 1], [2]] output_shape [2, %two, 4] : {ROWS} into tensor<2x?x4xf32>",
+    "splat": f"tensor.splat %number[%two] : {ROWS}",
+    "empty": f"tensor.empty(%two) : {ROWS}",
+    "extract_slice": f"tensor.extract_slice %x[0, 0] [%two, 4] [1, 1] : {ROWS} to {ROWS}",
+}
+
+
+@pytest.mark.parametrize("name", sorted(LONGER))
+def test_an_axis_of_another_dynamic_size_than_t_is_an_error(name: str) -> None:
+    """A kernel would write beyond the memory of its result."""
+    text = f"""func.func @forward(%x : {ROWS}, %y : tensor<2x4xf32>) -> {ROWS} {{
+      %number = arith.constant 0.5 : f32
+      %two = arith.constant 2 : index
+      %z = {LONGER[name]}
+      func.return %x : {ROWS}
+    }}"""
+    with pytest.raises(CompileError, match=rf"^tensor\.{name.split()[0]}: an axis of .* would not be T long"):
+        PlanMemoryPass().apply(make_context(), parse(text))
+
+
+def test_nothing_beside_t_rows_is_t_rows() -> None:
+    text = f"""func.func @forward(%x : {ROWS}, %y : tensor<0x4xf32>) -> {ROWS} {{
+      %z = tensor.concat dim(0) %y, %x : (tensor<0x4xf32>, {ROWS}) -> {ROWS}
+      func.return %z : {ROWS}
+    }}"""
+    PlanMemoryPass().apply(make_context(), parse(text))
+
+
 def test_returned_arguments_of_any_type_are_copied() -> None:
     module = parse(
         "func.func @forward(%x: tensor<?x3xi64>) -> tensor<?x3xi64> { func.return %x : tensor<?x3xi64> }"

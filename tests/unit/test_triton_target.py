@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from sterna.targets.triton import TritonTarget
 from sterna.targets.triton.ahead import Compiled, compile_kernels
 from sterna.targets.triton.emitter import COPIED, definitions, emit_module
 from sterna.targets.triton.engine import load_file
+from sterna.targets.triton.executable import TritonTexts
 from sterna.targets.triton.products import LAST
 from tests.cpu_programs import ENCODINGS, PlannedProgram, trits
 from tests.property.test_attention import Heads, dense
@@ -96,6 +99,20 @@ def test_a_single_row_has_the_room_that_kernels_read() -> None:
         placed = batch.place(row)
         assert placed.shape == row.shape and placed.untyped_storage().nbytes() == 256
         assert batch.place(placed) is placed
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("only_reader", [False, True])
+def test_a_cache_is_itself_only_in_place_and_for_its_only_reader(only_reader: bool, in_place: bool) -> None:
+    import torch
+
+    from sterna.targets.triton.runtime import Batch
+
+    batch = Batch(texts=1, length=1, device=torch.device("cpu"), in_place=in_place)
+    given = torch.ones((4, 16))
+    after = batch.cache(given, only_reader)
+    assert (after is given) == (in_place and only_reader)
+    assert torch.equal(after, given)
 
 
 def test_a_function_of_math_is_printed_once() -> None:
@@ -301,8 +318,50 @@ def test_a_draw_on_the_device_is_that_of_the_host(top_k: int | None, top_p: floa
         assert int(token[0]) == choose(row, sampling, host)
 
 
+@pytest.mark.parametrize("row", [[1, 1, -np.inf], [np.inf, 3, np.inf], [0, -np.inf, 0, 0, 0]])
+@pytest.mark.parametrize("draw", [0.0, 0.25, 0.5, 1 - 2.0**-53])
+def test_a_draw_at_an_edge_is_that_of_the_host(draw: float, row: list[float]) -> None:
+    import torch
+
+    from sterna.targets.triton.decoding import sample
+
+    host: Any = SimpleNamespace(random=lambda: draw)
+    token, _ = sample(torch.tensor([row]), torch.tensor([draw], dtype=torch.float64), 0.5, None, None)
+    assert int(token[0]) == choose(np.array(row, np.float32), Sampling(0.5), host)
+
+
+def test_what_draws_nothing_on_the_host_draws_nothing() -> None:
+    """A greedy choice, and one of a single token; each text has its own."""
+    among = 1
+    engine: Any = SimpleNamespace(choose=lambda decoder, text, options, draw: (7, among))
+    decoder = SimpleNamespace(tokens=np.array([3, 5]))
+    generator, texts = np.random.default_rng(1), TritonTexts(engine, decoder)
+    before = generator.bit_generator.state
+    assert [texts.choose(text, 0.0, None, None, generator) for text in (0, 1)] == [3, 5]
+    assert texts.choose(0, 1.0, 1, None, generator) == 7
+    assert generator.bit_generator.state == before
+    among = 2
+    assert texts.choose(0, 1.0, 2, None, generator) == 7
+    assert generator.bit_generator.state != before
+
+
 def test_what_every_product_takes_hides_no_function() -> None:
     """The region of a product may call any of them: `magnitude` was one once, and a parameter too."""
     functions = {name for file in COPIED for name in definitions(file)}
     assert "magnitude" in functions
     assert not functions & {param.name for param in LAST}
+
+
+def test_a_text_may_fill_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from sterna.targets.triton import decoding
+
+    monkeypatch.setattr(decoding, "CAPACITY", 5)
+    decoder = decoding.Decoder({}, torch.device("cpu"))
+    for tokens in (4, 1):
+        decoder.count(tokens)
+    with pytest.raises(ValueError, match="5 tokens and 1 more are not in the context of 5 tokens"):
+        decoder.count(1)
+    decoder.reset()
+    decoder.count(5)
