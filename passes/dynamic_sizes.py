@@ -37,7 +37,8 @@ def keeps_dynamic_size(op: Operation) -> bool:
         case tensor.ConcatOp():
             axis = op.dim.value.data
             parts = [shape_of(value)[axis] for value in op.inputs]
-            return DYNAMIC_INDEX not in parts or sorted(parts, key=abs)[:-1] == [0] * (len(parts) - 1)
+            static = [size for size in parts if size != DYNAMIC_INDEX]
+            return len(static) == len(parts) or (len(static) == len(parts) - 1 and not any(static))
         case tensor.PadOp():
             margins = zip(op.static_low.get_values(), op.static_high.get_values(), strict=True)
             return all(

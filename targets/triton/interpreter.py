@@ -19,9 +19,9 @@ def prepare_once() -> None:
     from triton.language import core
     from triton.runtime import interpreter
 
-    prepare: Callable[[Any], Any] = interpreter._patch_lang
-    if hasattr(prepare, MARK):
-        return
+    prepare: Callable[[Any], Any] | None = getattr(interpreter, "_patch_lang", None)
+    if prepare is None or not hasattr(interpreter, "_LangPatchScope") or hasattr(prepare, MARK):
+        return  # Another version of Triton, whose ways are not known here; or done.
     prepared: set[str] = set()
 
     def once(function: Any) -> Any:
