@@ -24,6 +24,7 @@ SUMS = (
 ATTENTION = (
     f"{PAST}::test_gpu_kernels_at_the_edges_of_blocks",
     f"{PAST}::test_gpu_kernels_equal_the_interpreter",
+    f"{PAST}::test_gpu_kernels_of_wide_heads_and_of_keys_in_two_pieces",
 )
 DENSE = (f"{PAST}::test_a_dense_product_is_the_interpreters_on_both_targets",)
 
