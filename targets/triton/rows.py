@@ -221,6 +221,9 @@ class RowKernel:
     def is_needed_outside(self, value: SSAValue) -> bool:
         return any(use.operation not in self.inside_ops for use in value.uses)
 
+    def is_used_inside(self, value: SSAValue) -> bool:
+        return any(use.operation in self.inside_ops for use in value.uses)
+
     def store(self, value: SSAValue, tile: str, op: Operation) -> None:
         """Writes a row to memory, once."""
         if value in self.stored:
@@ -296,6 +299,8 @@ class RowKernel:
 
     def row_number(self, value: SSAValue, op: Operation) -> str:
         """One number a row, or one for all."""
+        if value in self.tiles:
+            return self.tiles[value]
         pointer = self.builder.pointer(value, "step", op)
         at = number_of_row(value, pointer, self.builder) if Shape.of(value).sizes else pointer
         return f"tl.load({at})"
@@ -315,9 +320,15 @@ class RowKernel:
         row = round_up(self.columns, I8_ROW)
         q_pointer, step_pointer = b.pointer(out, "q", op), b.pointer(step, "step", op)
         mask = f", mask=k < {row}" if row != self.block else ""
+        length = f"tl.div_rn({d}, 127.0)"
+        # Read back from memory it might not be there yet: another thread writes it.
+        if self.is_used_inside(out):
+            q = self.tiles[out] = b.assign("q_row", q)
+        if self.is_used_inside(step):
+            length = self.tiles[step] = b.assign("step_of", length)
         b.lines.append(f"tl.store({self.at(out, q_pointer)} + k, {q}{mask})")
         at = number_of_row(step, step_pointer, b) if self.leading else step_pointer
-        b.lines.append(f"tl.store({at}, tl.div_rn({d}, 127.0))")
+        b.lines.append(f"tl.store({at}, {length})")
 
     def emit_norm_quantize(self, op: NormQuantizeOp) -> None:
         b = self.builder
@@ -336,7 +347,9 @@ class RowKernel:
     def reciprocal_rms_of_norm(self, op: NormQuantizeOp) -> str:
         b = self.builder
         assert op.outer is not None and op.outer_eps is not None
-        row, outer = self.in_memory(op.x, op), b.pointer(op.outer, "outer", op)
+        row = self.in_memory(op.x, op)
+        inside = op.outer.owner in self.inside_ops
+        outer = self.in_memory(op.outer, op) if inside else b.pointer(op.outer, "outer", op)
         squares, scaled = b.names.new("squares"), b.names.new("scaled")
         k, lanes = str(self.columns), str(op.lanes.value.data)
         b.lines.append(f"{squares}, {scaled} = {b.call('sums_of_squares', row, outer, k, lanes)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sterna.model import CompiledModel
 from sterna.opt import main
 from sterna.passes import PASSES
 from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
+from sterna.targets.triton.emitter import emit_module
 from tests.cpu_programs import PlannedProgram
 from tests.fuzz import onnx_models, targets
 
@@ -298,3 +300,42 @@ def test_a_checksum_that_is_none_is_not_repeated_at_length(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match="sha256': expected 64 hexadecimal digits") as raised:
         Artifact.open(copy)
     assert len(str(raised.value)) < 500
+
+
+IN_ONE_KERNEL = {
+    "an outer norm's weight": """
+      func.func @forward(%x : tensor<20xf32>) -> (tensor<20xi8>, tensor<f32>) {
+        %w = ternary.elementwise(%x : tensor<20xf32>) {
+        ^bb0(%0 : f32):
+          %1 = math.absf %0 : f32
+          ternary.yield %1 : f32
+        } -> tensor<20xf32>
+        %q, %step = ternary.norm_quantize %x of %w : tensor<20xf32> outer_eps = 1.0e-05 gains(%w : tensor<20xf32>)
+          eps = 1.0e-05 quantize_eps = 1.0e-05 lanes = 16 : tensor<20xf32> -> (tensor<20xi8>), (tensor<f32>)
+        func.return %q, %step : tensor<20xi8>, tensor<f32>
+      }""",
+    "quantized numbers and their step": """
+      func.func @forward(%x : tensor<20xf32>) -> (tensor<20xf32>, tensor<20xi8>) {
+        %q, %step = ternary.quantize %x eps = 1.0e-05 : tensor<20xf32> -> tensor<20xi8>, tensor<f32>
+        %y = ternary.elementwise(%q, %step : tensor<20xi8>, tensor<f32>) {
+        ^bb0(%0 : i8, %1 : f32):
+          %2 = arith.sitofp %0 : i8 to f32
+          %3 = arith.mulf %2, %1 : f32
+          ternary.yield %3 : f32
+        } -> tensor<20xf32>
+        func.return %y, %q : tensor<20xf32>, tensor<20xi8>
+      }""",
+}
+
+
+@pytest.mark.parametrize("text", IN_ONE_KERNEL.values(), ids=IN_ONE_KERNEL)
+def test_a_gpu_kernel_reads_what_it_computes_itself_and_not_from_memory_too_early(text: str) -> None:
+    program = PlannedProgram(text, {})
+    program.check_on_triton([np.linspace(-3, 2, 20, dtype=np.float32)])
+    (kernel,) = re.findall(
+        r"def \w+_to_norm_quantize_0\(.*|def \w+_to_elementwise_0\(.*", emit_module(program.module)
+    )
+    body = emit_module(program.module).split(kernel)[1].split("\ndef ")[0]
+    stored = body.index("tl.store(")
+    barrier = body.find("tl.debug_barrier()")
+    assert "tl.load(" not in body[stored : barrier if barrier >= 0 else None]
