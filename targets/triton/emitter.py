@@ -29,7 +29,7 @@ from sterna.passes.operands import tensors_read
 from sterna.targets.interface import entry_values, find_entry, integer_attribute, text_capacity
 from sterna.targets.row_wise import is_row_wise
 from sterna.targets.triton.control import emit_for, emit_if
-from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape, element
+from sterna.targets.triton.kernel import RESERVED, TORCH, File, Host, Shape, element, in_memory
 from sterna.targets.triton.kernels import emitter_of
 from sterna.targets.triton.products import emit_project
 from sterna.targets.triton.region import ELEMENTARY, elementary_function
@@ -242,7 +242,7 @@ class Emitter:
         for name, op in self.weights.items():
             offset = op.attributes.get("offset")
             if isinstance(offset, IntegerAttr):
-                dtype = "torch.uint8" if is_trits(op.type) else TORCH[op.type.element_type]
+                dtype = "torch.uint8" if is_trits(op.type) else TORCH[in_memory(op.type.element_type)]
                 start = cast("IntegerAttr", offset).value.data
                 place = [str(start), str(buffer_bytes(op.type, 0)), dtype]
                 # In a table an entry has a comma behind it, in the length too.

@@ -129,20 +129,23 @@ def product_text(sizes: Sequence[int | None], rows: str) -> str:
     return " * ".join(factors)
 
 
+def in_memory(element: Attribute) -> Attribute:
+    """An index has 64 bits."""
+    return i64 if isinstance(element, IndexType) else element
+
+
 def element(value: SSAValue, op: Operation) -> Attribute:
-    found = tensor(value).element_type
-    if isinstance(found, IndexType):
-        return i64
+    found = in_memory(tensor(value).element_type)
     if found not in POINTERS:
         raise CompileError(f"the GPU target holds no elements of type {found} in memory", op.location)
     return found
 
 
 def memory_element(value: SSAValue, op: Operation) -> Attribute:
-    """The type of an element of a tensor, or of a scalar that lies on the device; an index has 64 bits."""
+    """The type of an element of a tensor, or of a scalar that lies on the device."""
     if isinstance(value.type, TensorType):
         return element(value, op)
-    found = i64 if isinstance(value.type, IndexType) else value.type
+    found = in_memory(value.type)
     if found not in POINTERS:
         raise CompileError(f"the GPU target has no scalar of type {value.type}", op.location)
     return found

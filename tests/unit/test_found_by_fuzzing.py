@@ -26,8 +26,10 @@ from sterna.opt import main
 from sterna.passes import PASSES
 from sterna.targets.cpu.convert_ternary_to_loops import ConvertTernaryToLoopsPass
 from sterna.targets.triton.emitter import emit_module
+from sterna.testing import IrProgram
 from tests.cpu_programs import PlannedProgram
 from tests.fuzz import onnx_models, targets
+from tests.gpu_programs import check_on_gpu
 
 TEXTS = {
     "a float beyond its type": "func.func @f() { %0 = arith.constant 1e400 : f32 func.return }",
@@ -339,3 +341,16 @@ def test_a_gpu_kernel_reads_what_it_computes_itself_and_not_from_memory_too_earl
     stored = body.index("tl.store(")
     barrier = body.find("tl.debug_barrier()")
     assert "tl.load(" not in body[stored : barrier if barrier >= 0 else None]
+
+
+def test_a_folded_size_is_a_weight_on_the_gpu_too() -> None:
+    text = """
+      ternary.weight @w : tensor<2xf32>
+      func.func @forward() -> tensor<1xindex> {
+        %w = ternary.load @w : tensor<2xf32>
+        %axis = arith.constant 0 : index
+        %size = tensor.dim %w, %axis : tensor<2xf32>
+        %y = tensor.from_elements %size : tensor<1xindex>
+        func.return %y : tensor<1xindex>
+      }"""
+    check_on_gpu(IrProgram(text, {"w": np.zeros(2, np.float32)}), [])
