@@ -137,22 +137,7 @@ class FewRows:
         """Those of this call that row t sees in the piece, into the cache."""
         past, op = self.past, self.past.op
         values = b.pointer(op.new_values, "values", op)
-        lines: list[str] = []
-        for value, name, turn, cache in (
-            (op.k, "k", past.k_rotation, keys),
-            (op.v, "v", None, values),
-        ):
-            lines += past.heads_written(
-                b,
-                value,
-                name,
-                rotation=turn,
-                out=f"{cache} + at",
-                head="g",
-                row="row",
-                wanted="j < end",
-                depth=3,
-            )
+        lines = past.cache_written(b, keys, values, head="g", row="row", wanted="j < end", depth=3)
         return [
             f"for some in range(new, end, {WRITTEN}):",
             f"    j = (some + tl.arange(0, {WRITTEN}))[:, None]",

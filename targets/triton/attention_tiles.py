@@ -89,22 +89,7 @@ class ManyRows:
         keys, values = b.pointer(op.new_keys, "keys", op), b.pointer(op.new_values, "values", op)
         length = b.new_pointer("length", "i32", past.length)
         depth = 1 if self.turned_q is None else 2
-        written: list[str] = []
-        for value, name, rotation, cache in (
-            (op.k, "k", past.k_rotation, keys),
-            (op.v, "v", None, values),
-        ):
-            written += past.heads_written(
-                b,
-                value,
-                name,
-                rotation=rotation,
-                out=f"{cache} + at",
-                head="head",
-                row="t",
-                wanted="inside",
-                depth=depth,
-            )
+        written = past.cache_written(b, keys, values, head="head", row="t", wanted="inside", depth=depth)
         b.lines += [
             "head = tl.program_id(0)",
             f"t = (tl.program_id(1).to(tl.int64) * {WRITTEN} + tl.arange(0, {WRITTEN}))[:, None]",

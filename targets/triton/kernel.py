@@ -31,7 +31,7 @@ from sterna.dialects.layout import ROW_ELEMENTS, row_elements
 from sterna.dialects.ternary import tensor
 from sterna.targets.triton.region import Region
 from sterna.targets.triton.region import number_text as number_text
-from sterna.targets.triton.source import NAME, Kernel, Names, Param, call, without_unused
+from sterna.targets.triton.source import NAME, Kernel, Names, Param, call, tuple_text, without_unused
 
 POINTERS: dict[Attribute, str] = {
     f32: "*fp32",
@@ -184,9 +184,8 @@ class Host:
         op = value.owner
         assert isinstance(op, Operation)
         sizes = [("batch.rows" if size is None else str(size)) for size in Shape.of(value).sizes]
-        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
         name = self.names.new(value.name_hint or name or default_name(op))
-        self.lines.append(f"{name} = batch.empty({shape}, {TORCH[element(value, op)]})")
+        self.lines.append(f"{name} = batch.empty({tuple_text(sizes)}, {TORCH[element(value, op)]})")
         self.values[value] = name
 
     def launch(

@@ -111,6 +111,28 @@ class Past:
         shape = self.rows, self.heads * self.columns
         return None if self.q_rotation is None else self.scratch("turned_q", shape, depth)
 
+    def cache_written(
+        self, b: Builder, keys: str, values: str, *, head: str, row: str, wanted: str, depth: int
+    ) -> list[str]:
+        """What writes the key and the value of rows `[N, 1]` of the call, one head of them, to `at` in the caches."""
+        of_keys = (self.op.k, "k", self.k_rotation, keys)
+        of_values = (self.op.v, "v", None, values)
+        return [
+            line
+            for value, name, rotation, cache in (of_keys, of_values)
+            for line in self.heads_written(
+                b,
+                value,
+                name,
+                rotation=rotation,
+                out=f"{cache} + at",
+                head=head,
+                row=row,
+                wanted=wanted,
+                depth=depth,
+            )
+        ]
+
     def heads_written(
         self,
         b: Builder,
